@@ -1,4 +1,4 @@
-"""Loads Darknet `.weights` files into TensorFlow, and says exactly what does not fit and why.
+"""Loads Darknet `.weights` files into TensorFlow, and explains why a file does not match a model.
 
     import yolotf
 
@@ -6,7 +6,8 @@
     model = yolotf.build_model(net)
     print(yolotf.load_darknet_weights(model, "yolov4.weights"))
 
-Importing this package imports neither TensorFlow nor Keras; what needs them does so when used.
+Importing this package imports neither TensorFlow nor Keras; functions that need them import them
+when called.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ sys.meta_path.append(_moved.Finder())
 __version__ = "0.2.0"
 
 _get, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-# `from yolotf import *` should not need Ray.
+# `from yolotf import *` must not need Ray.
 __all__ = sorted({*__all__, "__version__"} - {"detect_dataset"})
 
 
 class _Package(ModuleType):
-    """The type of `yolotf`: its functions stay where an old module of the same name is imported.
+    """The type of the module `yolotf`, whose functions no submodule of the same name replaces.
 
-    `from yolotf.convert import format_of` would set `yolotf.convert` to the module.
+    Without it, `from yolotf.convert import format_of`, an old path, would set `yolotf.convert` to
+    the module.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -52,7 +54,7 @@ _MODULES = {
     "inference",
     *(module for module in _moved.HOMES if "." not in module),
 }
-"""Found without an import of their own: `yolotf.inference.build_function`."""
+"""Submodules that need no import: `yolotf.inference.build_function` works by itself."""
 
 
 def __getattr__(name: str) -> Any:
@@ -61,6 +63,6 @@ def __getattr__(name: str) -> Any:
             return importlib.import_module(f"{__name__}.{name}")
         return _get(name)
     except ImportError as error:
-        from yolotf.errors import explained_import  # not needed where all is installed
+        from yolotf.errors import with_install_advice  # imported lazily: only needed on failure
 
-        raise explained_import(error) from error
+        raise with_install_advice(error) from error

@@ -4,9 +4,9 @@ import sys
 
 
 def main() -> int:
-    """Runs a command; returns the exit code, also of a Ctrl-C before there is a command."""
+    """Runs the command and returns its exit code; 130 if Ctrl-C is pressed during the imports."""
     try:
-        from yolotf.cli import commands  # inside: importing takes a while in which one may press it
+        from yolotf.cli import commands  # takes a while; Ctrl-C may come
 
         return commands.main()
     except KeyboardInterrupt:

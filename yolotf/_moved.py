@@ -1,7 +1,7 @@
-"""Import paths that modules had before: `yolotf.inference` was `yolotf.serving.inference`.
+"""Old import paths of modules that have moved: `yolotf.inference` was `yolotf.serving.inference`.
 
-An old path gives the very module that has moved, so that classes are the same whichever path they
-are imported by: a `.keras` file that names `yolotf.keras_layers` loads, and so does a pickle.
+An old path gives the same module object as the new one, so that classes are identical whichever
+path they are imported from, and `.keras` files and pickles with the old path can be loaded.
 """
 
 from __future__ import annotations
@@ -119,36 +119,36 @@ HOMES = {
     "serving.evaluation.plot": "evaluation.curve",
     "serving.evaluation.run": "evaluation.run",
 }
-"""Old module of `yolotf` -> where it is now."""
+"""Current path of each moved module of `yolotf`, by its old path."""
 
 
 class Finder:
-    """Finds an old path that no file answers to: a finder and loader of `importlib`.
+    """Finder and loader for `importlib` that resolves old paths, for which there is no file.
 
-    To be asked last, so that no other import has to wait for it. It is no subclass of
-    `importlib.abc`'s classes, which take longer to import than all else that `yolotf` needs.
+    It comes last in `sys.meta_path`, so that other imports do not wait for it. It does not derive
+    from the classes of `importlib.abc`, whose import takes longer than the rest of `yolotf`.
     """
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The spec of an old path; None for all others."""
+        """Returns the spec of an old path; None for any other module."""
         root, _, module = name.partition(".")
         if root != "yolotf" or module not in HOMES:
             return None
         return ModuleSpec(name, cast("Loader", self))
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The module at its new place; its own spec is put back by `exec_module`."""
+        """Returns the module at its new path; `exec_module` restores the module's spec."""
         home = importlib.import_module(f"yolotf.{HOMES[spec.name.partition('.')[2]]}")
         spec.loader_state = home.__spec__, home.__loader__
         return home
 
     def exec_module(self, module: ModuleType) -> None:
-        """Runs nothing: the module has run at its new place.
+        """Restores the module's spec; its code has run when it was imported from its new path.
 
-        The modules of a moved package are entered at once. Importing one later would set it as an
-        attribute of the package, in place of a function of the same name.
+        All modules of a moved package are registered now. If one of them were imported later, it
+        would replace an attribute of the package with its name, such as a function.
         """
         spec = module.__spec__
         assert spec is not None

@@ -1,4 +1,4 @@
-"""Public names: the path people import them from, and the names that arguments had before."""
+"""Decorators of the public API: import paths, and deprecated names of arguments."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def public(thing: _Public) -> _Public:
-    """A class or function as `yolotf.Name`: in tracebacks, reprs and pickles.
+def public(exported: _Public) -> _Public:
+    """Makes a class or function appear as `yolotf.Name` in tracebacks, reprs and pickles.
 
-    Pickles and messages then outlive a move of the module. `yolotf/__init__.pyi` has to name it.
+    Pickles then still load when its module moves. `yolotf/__init__.pyi` must contain the name.
     """
-    thing.__module__ = "yolotf"
-    return thing
+    exported.__module__ = "yolotf"
+    return exported
 
 
 def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
-    """Warns at the line of the program that called yolotf, whatever decorators are in between."""
-    level = 2  # of whoever calls this
+    """Warns at the line of the user's code that called yolotf, past any frames of yolotf."""
+    level = 2  # the caller of this function
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "yolotf":
         frame, level = frame.f_back, level + 1
@@ -33,35 +33,35 @@ def warn_caller(text: str, category: type[Warning] = UserWarning) -> None:
 
 
 def also_named(**names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Takes arguments by a second name: that of older loaders, which is as good.
+    """Decorates a function to accept arguments by a second name, that of older loaders.
 
     `@also_named(weights_file="weights")` makes `f(weights_file=a)` mean `f(weights=a)`.
     """
-    return _naming(names, lambda called, old, new: None)
+    return _accepting(names, lambda function_name, old, new: None)
 
 
 def renamed(**new_names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Takes arguments by the names they had before, with a `DeprecationWarning`.
+    """Decorates a function to accept old names of arguments, with a `DeprecationWarning`.
 
     `@renamed(score="score_threshold")` makes `f(score=0.5)` mean `f(score_threshold=0.5)`.
     """
 
-    def warn(called: str, old: str, new: str) -> None:
-        warn_caller(f"{called}(): {old}= is called {new}= now", DeprecationWarning)
+    def warn(function_name: str, old: str, new: str) -> None:
+        warn_caller(f"{function_name}(): {old}= is called {new}= now", DeprecationWarning)
 
-    return _naming(new_names, warn)
+    return _accepting(new_names, warn)
 
 
 def renamed_attributes(**new_names: str) -> Callable[[type[_Class]], type[_Class]]:
-    """Gives a class's attributes the names they had before, too, with a `DeprecationWarning`.
+    """Decorates a class to accept old names of attributes, with a `DeprecationWarning`.
 
-    `@renamed_attributes(names="class_names")` makes `thing.names` mean `thing.class_names`, and
-    `Thing(names=a)` mean `Thing(class_names=a)`.
+    `@renamed_attributes(names="class_names")` makes `score.names` mean `score.class_names`, and
+    `Score(names=a)` mean `Score(class_names=a)`.
     """
 
-    def attribute(called: str, old: str, new: str) -> property:
+    def attribute(class_name: str, old: str, new: str) -> property:
         def value(self: object) -> object:
-            warn_caller(f"{called}.{old} is called {new} now", DeprecationWarning)
+            warn_caller(f"{class_name}.{old} is called {new} now", DeprecationWarning)
             return getattr(self, new)
 
         value.__doc__ = f"Deprecated name of `{new}`."
@@ -76,19 +76,21 @@ def renamed_attributes(**new_names: str) -> Callable[[type[_Class]], type[_Class
     return decorate
 
 
-def _naming(
-    names: Mapping[str, str], tell: Callable[[str, str, str], None]
+def _accepting(
+    new_names: Mapping[str, str], report: Callable[[str, str, str], None]
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        called = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
+        function_name = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
 
         @functools.wraps(function)
         def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
-            for old in options.keys() & names.keys():
-                new = names[old]
+            for old in options.keys() & new_names.keys():
+                new = new_names[old]
                 if new in options:
-                    raise TypeError(f"{called}() got both {old}= and {new}=, which are the same")
-                tell(called, old, new)
+                    raise TypeError(
+                        f"{function_name}() got both {old}= and {new}=, which are the same"
+                    )
+                report(function_name, old, new)
                 options[new] = options.pop(old)
             return function(*arguments, **options)
 

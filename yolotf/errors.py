@@ -1,4 +1,4 @@
-"""Every exception yolotf raises on purpose; each carries the facts of its message as attributes.
+"""The exceptions of yolotf, which have the facts in their messages as attributes.
 
 YolotfError (ValueError)
     CfgError
@@ -33,10 +33,10 @@ class YolotfError(ValueError):
     """Base of yolotf's errors.
 
     Attributes:
-        code: which kind of error this is, a word that stays the same when messages are reworded.
-            docs/errors.md has an example and what to do for each.
-        message: the sentence.
-        facts: what the message states, by name; each fact is an attribute too.
+        code: the kind of error, a word that does not change when messages are reworded. For each
+            code, docs/errors.md has an example and what to do.
+        message: the message.
+        facts: the values in the message, by name; each is also an attribute.
     """
 
     code = "refused"
@@ -65,28 +65,27 @@ def _rebuild(cls: type[YolotfError], message: str, facts: dict[str, Any]) -> Yol
 
 @public
 class CfgError(YolotfError):
-    """A cfg that Darknet would refuse or silently misread. Facts: `source`, `line`, ..."""
+    """A cfg that Darknet would refuse or misread. Facts: `source`, `line`, ..."""
 
     code = "cfg"
 
 
 @public
 class UnsupportedSectionError(CfgError):
-    """A section that is understood but that the asked-for step cannot express."""
+    """A valid section that the called function or the output format does not support."""
 
     code = "unsupported-section"
 
 
 @public
 class WeightsMismatch(YolotfError, AssertionError):
-    """File and model do not belong together.
+    """The file does not match the model.
 
-    An `AssertionError` too, because old loaders ended with `assert` and their callers
-    catch that.
+    Also an `AssertionError`, which old loaders raised and their callers catch.
 
     Attributes:
-        is_about_file: whether it is what the file holds that does not fit, so that a diagnosis of
-            the file says more than the sentence.
+        is_about_file: whether the contents of the file are wrong, so that a diagnosis of the file
+            explains more than the message.
     """
 
     code = "weights-mismatch"
@@ -95,13 +94,13 @@ class WeightsMismatch(YolotfError, AssertionError):
 
     @property
     def diagnosis(self) -> Any:
-        """The whole `Diagnosis`, where `load_darknet_weights` made one; else None."""
+        """The `Diagnosis` of the mismatch; None if there is none."""
         return self.facts.get("diagnosis")
 
 
 @public
 class HeaderError(WeightsMismatch):
-    """The file is too short to hold a header, or is no weights file. Facts: `path`, `found`."""
+    """The file is too short for a header, or not a weights file. Facts: `path`, `found`."""
 
     code = "header"
 
@@ -110,7 +109,7 @@ class HeaderError(WeightsMismatch):
 
 @public
 class SizeMismatchError(WeightsMismatch):
-    """The file holds fewer or more bytes than the plan. Facts: `path`, `expected`, `found`, ..."""
+    """The file has another size than the network needs. Facts: `path`, `expected`, `found`, ..."""
 
     code = "size-mismatch"
 
@@ -119,18 +118,21 @@ class SizeMismatchError(WeightsMismatch):
 
 @public
 class ModelMismatchError(WeightsMismatch):
-    """A variable is not what the plan needs. Facts: `variable`, `expected`, `found`, ..."""
+    """A variable of the model does not match. Facts: `variable`, `expected`, `found`, ..."""
 
     code = "model-mismatch"
 
 
 PlanError = ModelMismatchError
-"""The name that `ModelMismatchError` had."""
+"""Old name of `ModelMismatchError`."""
 
 
 @public
 class ContentError(WeightsMismatch):
-    """The size fits, the numbers cannot be this network's. Facts: `layer`, `role`, `offset`."""
+    """The file has the right size, but its values cannot be the network's weights.
+
+    Facts: `layer`, `role`, `offset`.
+    """
 
     code = "content"
 
@@ -139,17 +141,17 @@ class ContentError(WeightsMismatch):
 
 @public
 class FileChangedError(WeightsMismatch):
-    """Another process changed the file during the load; no variable was written. Facts: `path`."""
+    """Another process changed the file during the load; no variable was changed. Facts: `path`."""
 
     code = "file-changed"
 
 
 @public
 class EngineError(YolotfError):
-    """What computes a network refused its graph or a run of it.
+    """The inference engine failed to build or run the network's graph.
 
-    Facts: `source`, `input_size`, `batch`, `said`; `engine`, its name, of any but TensorFlow.
-    `said` are all of the engine's words.
+    Facts: `source`, `input_size`, `batch`, `said`, the engine's complete message; and `engine`, its
+    name, unless it is TensorFlow.
     """
 
     code = "engine"
@@ -157,10 +159,10 @@ class EngineError(YolotfError):
 
 @public
 class TensorFlowError(EngineError):
-    """TensorFlow refused a graph or a run.
+    """TensorFlow failed to build or run a graph.
 
-    Facts: `source`, `input_size`, `batch`, `tensorflow_code`, `said`. `tensorflow_code` is its name
-    of the kind, such as `INVALID_ARGUMENT`, and `said` are all of its words.
+    Facts: `source`, `input_size`, `batch`; `tensorflow_code`, such as `INVALID_ARGUMENT`; `said`,
+    TensorFlow's complete message.
     """
 
     code = "tensorflow"
@@ -168,10 +170,10 @@ class TensorFlowError(EngineError):
 
 @public
 class OutOfMemoryError(YolotfError, MemoryError):
-    """There is no memory for what was asked. Facts: `source`, `input_size`, `batch`, `needed`, ...
+    """There is not enough memory. Facts: `source`, `input_size`, `batch`, `needed`, `allowed`.
 
-    A `MemoryError` too. `input_size` is (height, width), `needed` and `allowed` are bytes, None
-    where they are not known.
+    Also a `MemoryError`. `input_size` is (height, width); `needed` and `allowed` are bytes, or None
+    if unknown.
     """
 
     code = "out-of-memory"
@@ -179,9 +181,9 @@ class OutOfMemoryError(YolotfError, MemoryError):
 
 @public
 class ForkedProcessError(YolotfError, RuntimeError):
-    """The process was forked from one in which TensorFlow ran, whose threads are not in it.
+    """The process was forked after TensorFlow had run, whose threads the child does not have.
 
-    A `RuntimeError` too, which it was before.
+    Also a `RuntimeError`.
     """
 
     code = "forked-process"
@@ -189,14 +191,14 @@ class ForkedProcessError(YolotfError, RuntimeError):
 
 @public
 class KerasBackendError(YolotfError, ImportError):
-    """Keras runs, or would run, on another backend than TensorFlow."""
+    """Keras uses, or would use, another backend than TensorFlow."""
 
     code = "keras-backend"
 
 
 @public
 class MissingPackageError(YolotfError, ImportError):
-    """A package is needed that is not installed; the message says how to install it."""
+    """A required package is not installed; the message says how to install it."""
 
     code = "missing-package"
 
@@ -217,11 +219,11 @@ def optional_package(package: str, need: str, install: str, **facts: Any) -> Ite
     try:
         yield
     except ImportError as error:
-        absent = (error.name or "").partition(".")[0] == package
-        why = "" if absent else f", which cannot be imported ({error})"
+        is_missing = (error.name or "").partition(".")[0] == package
+        reason = "" if is_missing else f", which cannot be imported ({error})"
         quoted = f'"{install}"' if "[" in install else install
         raise MissingPackageError(
-            f"{need}{why}; pip install {quoted}", package=package, **facts
+            f"{need}{reason}; pip install {quoted}", package=package, **facts
         ) from error
 
 
@@ -230,8 +232,8 @@ TENSORFLOW_MISSING = (
 )
 
 
-def explained_import(error: ImportError) -> ImportError:
-    """An error of the same kind that says what to install, where a package is missing."""
+def with_install_advice(error: ImportError) -> ImportError:
+    """Returns an error that says what to install if a package is missing; else the same error."""
     if error.name in ("fastapi", "pyarrow", "pydantic", "ray"):
         return ModuleNotFoundError(
             f'{error.name} is not installed; install Ray with: pip install "yolotf[ray]"',
@@ -241,7 +243,7 @@ def explained_import(error: ImportError) -> ImportError:
         return ModuleNotFoundError(TENSORFLOW_MISSING, name=error.name)
     if error.name == "tf_keras":
         return ModuleNotFoundError(
-            "tf_keras is not installed, which TF_USE_LEGACY_KERAS asks for; install it with: "
+            "tf_keras is not installed, but TF_USE_LEGACY_KERAS requires it; install it with: "
             "pip install tf_keras",
             name=error.name,
         )
@@ -250,7 +252,7 @@ def explained_import(error: ImportError) -> ImportError:
 
 @public
 class TensorFlowVersionError(ImportError):
-    """The TensorFlow op was built for another TensorFlow. Attributes: `built`, `running`."""
+    """The TensorFlow op was built for another version. Attributes: `built`, `running`."""
 
     code = "tensorflow-version"
 

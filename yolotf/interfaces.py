@@ -1,6 +1,6 @@
-"""Types of what other libraries make: Keras models, arrays, tensors.
+"""Types of objects of other libraries: Keras models, arrays, tensors.
 
-Type checkers see TensorFlow's own `Tensor` where it is installed; nothing is imported at run time.
+Type checkers see TensorFlow's `Tensor` if it is installed; nothing is imported at run time.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ else:
 
 
 class KerasModel(Protocol):
-    """A built Keras model, of Keras 3 or tf_keras."""
+    """A built model of Keras 3 or tf_keras."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the model."""
 
     @property
     def layers(self) -> Sequence[Any]:
-        """Its layers."""
+        """Layers of the model."""
 
     @property
     def weights(self) -> Sequence[Any]:
-        """Its variables."""
+        """Variables of the model."""
 
 
 class SupportsArray(Protocol):
-    """What NumPy converts to an array, such as a `tf.Tensor`."""
+    """An object that NumPy converts to an array, such as a `tf.Tensor`."""
 
     def __array__(self) -> npt.NDArray[Any]:
         """Returns the array."""

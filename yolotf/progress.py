@@ -1,4 +1,4 @@
-"""The `progress` argument: one signature wherever a function takes it."""
+"""The `progress` argument, which has the same signature in every function."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ The first call of a stage has `done=0`, and its last one `done == total`. Bytes 
 `calibrating`, `detecting` and `classifying`; `building` and `writing` go from 0 to 1.
 """
 
-Before = Literal["done, total", "count", "stage"]
-"""The parameters of the callbacks of version 0.1."""
+OldParameters = Literal["done, total", "count", "stage"]
+"""The parameters that the callbacks of a function had in version 0.1."""
 
 
 def ignore(stage: str, done: int, total: int) -> None:
     """The progress callback of callers that pass none."""
 
 
-def as_progress(progress: Callable[..., None] | None, before: Before) -> Progress:
+def as_progress(progress: Callable[..., None] | None, old_parameters: OldParameters) -> Progress:
     """Returns a callback for `progress(stage, done, total)`.
 
     Args:
-        progress: the caller's; None: calls are ignored. One with the parameters of `before` is
-            adapted, with a DeprecationWarning.
-        before: the parameters that the function's callback had before.
+        progress: the caller's argument; None: a callback that does nothing. A callback with the old
+            parameters is adapted, with a DeprecationWarning.
+        old_parameters: the parameters that the function's callback had in version 0.1.
 
     Raises:
-        TypeError: it takes other arguments, or is not callable.
+        TypeError: `progress` takes other arguments, or is not callable.
     """
     if progress is None:
         return ignore
     if _takes(progress, 3):
         return progress
-    if not _takes(progress, len(before.split(","))):
+    if not _takes(progress, len(old_parameters.split(","))):
         raise TypeError(
             f"progress={progress!r} must be callable as progress(stage, done, total), or None"
         )
     warn_caller(
-        f"progress is called as progress(stage, done, total) now, not as progress({before})",
+        "progress is called as progress(stage, done, total) now, not as "
+        f"progress({old_parameters})",
         DeprecationWarning,
     )
-    return _ADAPTERS[before](progress)
+    return _ADAPTERS[old_parameters](progress)
 
 
 def _takes(function: Any, count: int) -> bool:
-    """Whether a function can be called with `count` positional arguments."""
+    """Returns whether a function can be called with `count` positional arguments."""
     if not callable(function):
         return False
     try:
@@ -69,31 +70,31 @@ def _of_done_and_total(function: Callable[[int, int], None]) -> Progress:
 
 def _of_count(function: Callable[[int], None]) -> Progress:
     """Calls `function` with the number of newly finished items."""
-    before = 0
+    previous = 0
 
     def progress(stage: str, done: int, total: int) -> None:
-        nonlocal before
-        if done > before:
-            function(done - before)
-        before = done
+        nonlocal previous
+        if done > previous:
+            function(done - previous)
+        previous = done
 
     return progress
 
 
 def _of_stage(function: Callable[[str], None]) -> Progress:
     """Calls `function` with the name of each stage, once."""
-    before = ""
+    previous = ""
 
     def progress(stage: str, done: int, total: int) -> None:
-        nonlocal before
-        if stage != before:
-            before = stage
+        nonlocal previous
+        if stage != previous:
+            previous = stage
             function(stage)
 
     return progress
 
 
-_ADAPTERS: dict[Before, Callable[[Callable[..., None]], Progress]] = {
+_ADAPTERS: dict[OldParameters, Callable[[Callable[..., None]], Progress]] = {
     "done, total": _of_done_and_total,
     "count": _of_count,
     "stage": _of_stage,

@@ -1,4 +1,4 @@
-"""Small helpers for the words of messages: plurals, sizes, lists, safe characters."""
+"""Formats parts of messages: plurals, sizes, lists, unprintable characters."""
 
 from __future__ import annotations
 
@@ -6,49 +6,50 @@ import re
 from collections.abc import Iterable
 
 _CONTROLS = re.compile(
-    # ESC and its kind move a terminal's cursor; the marks of direction (U+202A..) reorder a line.
+    # Control characters such as ESC move a terminal's cursor; U+202A to U+202E reorder a line.
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
 
 def printable(text: str) -> str:
-    """`text` with its control characters written out, for terminals, logs and pages.
+    """Returns the text with control characters escaped, for terminals, logs and pages.
 
-    Line feeds and tabs stay: yolotf's own messages have them. Take them out of a name first.
+    Line feeds and tabs stay, as yolotf's messages have them; remove them from names beforehand.
     """
-    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    return _CONTROLS.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
 
 
-_MOST_DIGITS = 18
-"""More digits than any count of a file has; fewer than Python refuses to read, or 64 bits hold."""
+_MAX_DIGITS = 18
+"""Any number of so many digits fits into 64 bits, and no count in a file has more."""
 
 
 def whole_number(text: object) -> int | None:
-    """The number that a text of decimal digits stands for; None for any other value."""
-    if isinstance(text, str) and text.isdecimal() and len(text) <= _MOST_DIGITS:
+    """Returns the number that decimal digits represent; None for any other value."""
+    if isinstance(text, str) and text.isdecimal() and len(text) <= _MAX_DIGITS:
         return int(text)
     return None
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    """`1 layer`, `2 layers`; `1 class`, `2 classes` with `many`."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+def plural(count: int, singular: str, plural_form: str | None = None) -> str:
+    """Returns `1 layer`, `2 layers`; with a plural form, `1 class`, `2 classes`."""
+    return f"{count} {singular if count == 1 else plural_form or singular + 's'}"
 
 
 def size_text(size_bytes: int) -> str:
-    """`3.1 GB`, `24 MB`, `12 kB`, `1 byte`; powers of ten."""
+    """Returns a size such as `3.1 GB`, `24 MB`, `12 kB` or `1 byte`; units are powers of ten."""
     if size_bytes < 1000:
         return plural(size_bytes, "byte")
-    for unit, most in (("kB", 1e6), ("MB", 1e9)):
-        if size_bytes < most * 0.9995:
-            return f"{size_bytes / (most / 1e3):.3g} {unit}"
+    for unit, limit in (("kB", 1e6), ("MB", 1e9)):
+        if size_bytes < limit * 0.9995:
+            return f"{size_bytes / (limit / 1e3):.3g} {unit}"
     return f"{size_bytes / 1e9:,.1f} GB"
 
 
-def listed(texts: Iterable[str], most: int, between: str = ", ") -> str:
-    """`a, b and 3 more`; clauses, with `; ` between them: `a; b; and 3 more`."""
-    every = list(texts)
-    shown = between.join(every[:most])
-    if len(every) <= most:
+def listed(texts: Iterable[str], limit: int, separator: str = ", ") -> str:
+    """Returns `a, b and 3 more`; for clauses, separated by `; `, `a; b; and 3 more`."""
+    all_texts = list(texts)
+    shown = separator.join(all_texts[:limit])
+    if len(all_texts) <= limit:
         return shown
-    return f"{shown}{' ' if between == ', ' else between}and {len(every) - most} more"
+    end = " " if separator == ", " else separator
+    return f"{shown}{end}and {len(all_texts) - limit} more"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from yolotf.cli.messages import say, shown
-from yolotf.errors import WeightsMismatch, explained_import
+from yolotf.errors import WeightsMismatch, with_install_advice
 from yolotf.graphs.tf_errors import of_tensorflow
 
 COMMANDS = {
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def describe(error: Exception) -> str:
     """Returns one sentence with the file and the problem, without control characters."""
-    text = str(explained_import(error) if isinstance(error, ImportError) else error)
+    text = str(with_install_advice(error) if isinstance(error, ImportError) else error)
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror[:1].lower() + error.strerror[1:]
         if error.filename is not None:
