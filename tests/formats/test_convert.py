@@ -460,7 +460,7 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
 ):
     output = write_old(tmp_path, weights, kind)
     before = contents(tmp_path)
-    monkeypatch.setattr(convert_module, "_check_space", lambda *_: None)
+    monkeypatch.setattr(convert_module.output_target, "check_space", lambda *_: None)
     with full_disk(), pytest.raises(OSError) as error:  # noqa: PT011 - errno below
         convert(weights, DETECTOR, output)
     assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(output))

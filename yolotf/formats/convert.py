@@ -10,34 +10,36 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from yolotf import errors
 from yolotf._public import also_named, public, renamed
-from yolotf.darknet import graph_checks, stock
+from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, names_for, read_names
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
-from yolotf.diagnosis.result import diagnose
 from yolotf.files import atomic, output_target
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.formats import (
     calibration,
+    checks,
     hdf5,
     keras,
     keras_config,
     onnx,
-    request,
     safetensors,
     saved_model,
     tflite,
 )
+from yolotf.formats.anchors import write_anchors
+from yolotf.formats.checks import NAMING, SAVED_MODEL, check_any_size, format_of
 from yolotf.formats.request import ConversionInput, Layout, Options, build
 from yolotf.graphs import saved_model as saved_model_folder
 from yolotf.graphs import tf_errors
@@ -53,7 +55,15 @@ from yolotf.weights.file import WeightsFile, WeightsSource
 if TYPE_CHECKING:
     from yolotf.loading.load import LoadReport
 
-SAVED_MODEL = "SavedModel"
+__all__ = [
+    "NAMING",
+    "SAVED_MODEL",
+    "Conversion",
+    "check_any_size",
+    "convert",
+    "format_of",
+    "write_anchors",
+]
 _LAYER_BYTES = 16 * 1024
 """Upper bound for the description of one layer; .h5 needs about 6 kB."""
 
@@ -222,7 +232,7 @@ def convert(
         class_names=read_names(class_names),
         suppression=Suppression(score_threshold, iou_threshold, max_boxes) if suppress else None,
     )
-    _check_options(output, kind, options)
+    checks.check_options(output, kind, options)
     if kind in _LIBRARIES:
         _LIBRARIES[kind]()
     network_argument, network = network, stock.as_network(network, classes=classes)
@@ -235,16 +245,17 @@ def convert(
         for path in (weights, network_argument, class_names, *options.int8)
         if isinstance(path, str | os.PathLike)
     ]
-    target = _target(output, kind, overwrite=overwrite, inputs=inputs)
+    target = checks.checked_target(output, kind, overwrite=overwrite, inputs=inputs)
     if options.class_names:
         names_for(options.class_names, network.classes, network.source)
     opened = WeightsFile.open(weights, progress, network=network, timeout=timeout)
     with opened as file:
         # Checked before seconds go into importing TensorFlow and building a model.
         floats = file_layout.floats(network)
-        _check_whole(file, network, kind)
+        checks.check_holds_all_layers(file, network, kind)
         largest_size = file_layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
-        _check_space(target, largest_size // (4 if options.int8 else 2 if float16 else 1), output)
+        needed = largest_size // (4 if options.int8 else 2 if float16 else 1)
+        output_target.check_space(target, needed, output)
         if options.decode:
             check_heads(network)
         progress("building", 0, 1)
@@ -253,49 +264,71 @@ def convert(
             loaded, size_bytes = onnx.write(
                 described, file, output, options, progress, overwrite=overwrite, inputs=inputs
             )
-            progress("writing", 1, 1)
-            seconds = time.perf_counter() - started
-            return Conversion(loaded, os.fspath(output), kind, size_bytes, seconds)
-        model = build(network, options)
-        progress("building", 1, 1)
-        try:
-            loaded = load.load_darknet_weights(model, file, network=network, progress=progress)
-        except errors.WeightsMismatch as error:
-            raise with_diagnosis(error, file, network) from None  # names what `convert` takes
-        arrays = None
-        if layout == "torch":
-            arrays = safetensors.torch_arrays(network, file, loaded.header)
-    if not options.int8:  # which calibrates first
-        progress("writing", 0, 1)
-    if kind == SAVED_MODEL:
-        replacing = saved_model_folder.replacing(output, overwrite=overwrite)
-    else:
-        replacing = atomic.replacing_path(
-            output,
-            overwrite=overwrite,
-            inputs=inputs,
-            size_bytes=largest_size if kind in _HDF5 else None,
-        )
+        else:
+            conversion = _loaded(network, file, options, progress)
+    read_by = ""
+    notes: tuple[str, ...] = ()
+    if kind != ".onnx":
+        loaded = conversion.loaded
+        if kind == SAVED_MODEL:
+            replacing = saved_model_folder.replacing(output, overwrite=overwrite)
+        else:
+            replacing = atomic.replacing_path(
+                output,
+                overwrite=overwrite,
+                inputs=inputs,
+                size_bytes=largest_size if kind in checks.HDF5 else None,
+            )
+        size_bytes = _write(conversion, kind, output, replacing)
+        if kind in checks.WHOLE_MODELS:
+            read_by, notes = _readers_and_notes(conversion.model, options)
+    progress("writing", 1, 1)
+    seconds = time.perf_counter() - started
+    return Conversion(loaded, os.fspath(output), kind, size_bytes, seconds, read_by, notes)
+
+
+def _loaded(
+    network: Network, file: WeightsFile, options: Options, progress: Progress
+) -> ConversionInput:
+    """Builds the Keras model and loads the file into it.
+
+    Raises:
+        WeightsMismatch: the file does not match the network; has a `diagnosis`.
+    """
+    model = build(network, options)
+    progress("building", 1, 1)
+    try:
+        loaded = load.load_darknet_weights(model, file, network=network, progress=progress)
+    except errors.WeightsMismatch as error:
+        raise with_diagnosis(error, file, network) from None  # names what `convert` takes
+    arrays = None
+    if options.layout == "torch":
+        arrays = safetensors.torch_arrays(network, file, loaded.header)
+    return ConversionInput(model, network, loaded, options, progress, arrays)
+
+
+def _write(
+    conversion: ConversionInput,
+    kind: str,
+    output: StrPath,
+    replacing: AbstractContextManager[Path],
+) -> int:
+    """Writes the output to the path of `replacing`, and returns its size in bytes.
+
+    Raises:
+        OSError: the output cannot be written.
+    """
+    if not conversion.options.int8:  # which calibrates first
+        conversion.progress("writing", 0, 1)
     try:
         with replacing as new_output:
-            _WRITERS[kind](
-                ConversionInput(model, network, loaded, options, progress, arrays), new_output
-            )
-            size_bytes = sum(file.stat().st_size for file in _files(new_output))
+            _WRITERS[kind](conversion, new_output)
+            return sum(file.stat().st_size for file in _files(new_output))
     except Exception as error:
         system_error = tf_errors.system_error(error, output)
         if system_error is None:
             raise
         raise system_error from error
-    progress("writing", 1, 1)
-    return Conversion(
-        loaded,
-        os.fspath(output),
-        kind,
-        size_bytes,
-        time.perf_counter() - started,
-        *(_readers_and_notes(model, options) if kind in _WHOLE_MODELS else ()),
-    )
 
 
 def _readers_and_notes(model: Any, options: Options) -> tuple[str, tuple[str, ...]]:
@@ -303,186 +336,6 @@ def _readers_and_notes(model: Any, options: Options) -> tuple[str, tuple[str, ..
     has_own_layers = bool(keras_config.own_layers(model))
     notes = ("import yolotf.keras_layers before keras.models.load_model",) if has_own_layers else ()
     return keras_config.readers(old_keras=options.old_keras), notes
-
-
-def check_any_size(network: Network, kind: str) -> None:
-    """Checks that a format can write the network for any image size.
-
-    Args:
-        network: the network.
-        kind: a file extension, or `SAVED_MODEL`.
-
-    Raises:
-        UnsupportedSectionError: it cannot; says the section and line, or the stride.
-    """
-    graph_checks.check_any_size(network)
-    if kind != ".onnx":
-        request.check_keras_any_size(network)
-    request.check_stride_divides(network)
-
-
-def _check_whole(file: WeightsFile, network: Network, kind: str) -> None:
-    """Refuses files that do not start like weights, and backbone files.
-
-    The layers that a backbone file lacks would be written with their initial values: a detector
-    with meaningless boxes. `.safetensors` holds only the layers in the file.
-    """
-    try:
-        header = file.header(file_layout.floats(network))
-    except errors.HeaderError as error:
-        diagnosis = diagnose(file, network)
-        raise errors.HeaderError(diagnosis.summary(), **error.facts, diagnosis=diagnosis) from None
-    expected = file_layout.size_bytes(network, header.size_bytes)
-    if file.size_bytes < expected and kind != ".safetensors":
-        diagnosis = diagnose(file, network)
-        raise errors.SizeMismatchError(
-            diagnosis.summary(),
-            path=file.name,
-            expected=expected,
-            found=file.size_bytes,
-            diagnosis=diagnosis,
-        )
-
-
-def _check_options(output: StrPath, kind: str, options: Options) -> None:
-    """Raises YolotfError for an option that does not apply to the format."""
-    prefix = f"{os.fspath(output)}: "
-    if options.batch_size is not None and options.batch_size < 1:
-        raise errors.YolotfError(f"{prefix}batch_size={options.batch_size} must be at least 1")
-    if options.float16 and options.int8:
-        raise errors.YolotfError(
-            f"{prefix}float16 and int8 cannot be combined; leave float16 or int8 out"
-        )
-    if options.layout not in get_args(Layout):
-        choices = ", ".join(map(repr, get_args(Layout)))
-        raise errors.YolotfError(f"{prefix}layout={options.layout!r} must be one of {choices}")
-    if options.suppression is not None:
-        _check_suppression(prefix, options.suppression)
-        if kind == ".tflite":
-            _check_lite_detections(prefix, options)
-    if options.any_size and kind == ".tflite":
-        raise errors.YolotfError(
-            f"{prefix}TensorFlow Lite's converter supports a single image size; leave any_size out"
-        )
-    graph_options = {"batch_size": options.batch_size is not None, "decode": options.decode}
-    if options.int8_only and not options.int8:
-        raise errors.YolotfError(f"{prefix}int8_only needs int8=, the images to calibrate with")
-    lite_options = {"float16": options.float16, "int8": bool(options.int8)}
-    torch_options = {"layout='torch'": options.layout == "torch"}
-    onnx_options = {"layout": options.layout == "NHWC"}
-    suppression_options = {"suppress": options.suppression is not None}
-    name_options = {"class_names": bool(options.class_names)}
-    keras_options = {"old_keras": options.old_keras}
-    for given, kinds in (
-        (graph_options, _GRAPHS),
-        (lite_options, (".tflite",)),
-        (keras_options, _WHOLE_MODELS),
-        (onnx_options, (".onnx",)),
-        (suppression_options, (".onnx", ".tflite")),
-        (torch_options, (".safetensors",)),
-        (name_options, NAMING),
-    ):
-        for name in (name for name, is_given in given.items() if is_given and kind not in kinds):
-            listed = " or ".join(kinds)
-            raise errors.YolotfError(
-                f"{prefix}{name} is for {listed}, not for {kind}; leave it out",
-                output=os.fspath(output),
-                endings=kinds,
-            )
-
-
-def _check_lite_detections(prefix: str, options: Options) -> None:
-    """Raises YolotfError for options that a `.tflite` file of detections does not support."""
-    if options.batch_size not in (None, 1):
-        raise errors.YolotfError(
-            f"{prefix}batch_size={options.batch_size}: with suppress a .tflite file takes one "
-            "image; leave batch_size out"
-        )
-    if options.int8 or options.float16:
-        raise errors.YolotfError(
-            f"{prefix}{'int8' if options.int8 else 'float16'} and suppress cannot be "
-            "combined in a .tflite file; use decode in place of suppress"
-        )
-
-
-def _check_suppression(prefix: str, suppression: Suppression) -> None:
-    score, iou, most = suppression
-    try:
-        DetectionOptions(score_threshold=score, iou_threshold=iou, max_boxes=most)
-    except ValueError as error:
-        raise errors.YolotfError(f"{prefix}{error}") from None
-
-
-def format_of(output: StrPath) -> str:
-    """Returns the extension of `output` if `convert` can write it, or `SAVED_MODEL`.
-
-    Raises:
-        YolotfError: no format has this extension. Facts: `output`, `endings`.
-        OSError: it is a URL.
-    """
-    output_target.check_no_url(output)
-    text = os.fspath(output)
-    if text.endswith((os.sep, "/")) or not Path(text).suffix:
-        return SAVED_MODEL
-    for ending in _ENDINGS:
-        if text.endswith(ending):
-            return ending
-    raise errors.YolotfError(
-        f"{text}: {Path(text).suffix} is not a supported format; use one of the endings "
-        f"{', '.join(_ENDINGS)}, or none (or / at the end) for a SavedModel folder",
-        output=text,
-        endings=_ENDINGS,
-    )
-
-
-def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) -> bool:
-    """Writes the anchors of the last head as one line in pixels, as old converters did.
-
-    `[yolo]` gives anchors in pixels; those of `[region]`, in grid cells, are multiplied by the
-    network's stride. Returns whether the network has a head with anchors.
-
-    Args:
-        network: the network.
-        path: the output file, written atomically.
-        overwrite: False refuses to replace an existing file.
-
-    Raises:
-        OSError: the file cannot be written, or exists and `overwrite` is False.
-    """
-    head = network.heads[-1] if network.heads else None
-    option = head.section.option("anchors") if head else None
-    if head is None or option is None:
-        return False
-    text = option.value
-    if head.anchors_in_cells:
-        stride = network.input_shape.height // head.input_shape.height
-        text = ", ".join(str(float(value) * stride) for value in text.split(","))
-    atomic.write(path, f"{text}\n".encode(), overwrite=overwrite)
-    return True
-
-
-def _target(output: StrPath, kind: str, *, overwrite: bool, inputs: Sequence[StrPath]) -> Path:
-    """Returns the path to write, with symbolic links resolved.
-
-    Raises:
-        OSError: its folder does not exist, a folder is where the file should go, or something
-            there must not be replaced.
-    """
-    target = Path(os.path.realpath(output))
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
-    if kind != SAVED_MODEL and target.is_dir():
-        raise IsADirectoryError(
-            f"{output}: is a folder, but a {kind} output is a file; name a file"
-        )
-    if kind == SAVED_MODEL and target.is_file():
-        raise FileExistsError(f"{output}: is a file, but a SavedModel is a folder; name a folder")
-    if kind == SAVED_MODEL:
-        return saved_model_folder.check(output, overwrite=overwrite)
-    return output_target.checked_target(output, overwrite=overwrite, inputs=inputs)
-
-
-_check_space = output_target.check_space
 
 
 def _files(path: Path) -> list[Path]:
@@ -497,12 +350,4 @@ _WRITERS: dict[str, Callable[[ConversionInput, Path], None]] = {
     ".safetensors": safetensors.write,
     SAVED_MODEL: saved_model.write,
 }
-# `.weights.h5` must precede `.h5`.
-_ENDINGS = (*(ending for ending in _WRITERS if ending != SAVED_MODEL), ".onnx")
 _LIBRARIES = {".safetensors": safetensors.library, ".onnx": onnx.library}
-_HDF5 = (".h5", ".weights.h5")
-_WHOLE_MODELS = (".keras", ".h5")
-NAMING = (".onnx", ".tflite", ".safetensors")
-"""Formats that can store class names."""
-_GRAPHS = (".tflite", ".onnx", SAVED_MODEL)
-"""Formats that hold a graph of operations and so support a batch size and decoding."""
