@@ -2,7 +2,7 @@
 
 * zzh8829/yolov3-tf2: `yolov3_tf2.utils` becomes `yolotf.compat.yolov3_tf2`, with
   `load_darknet_weights`;
-* hunglc007/tensorflow-yolov4-tflite and the projects made from it: `core.utils` becomes
+* hunglc007/tensorflow-yolov4-tflite and its forks: `core.utils` becomes
   `yolotf.compat.tensorflow_yolov4_tflite`, with `load_weights`;
 * sicara/tf2-yolov4: `tf2_yolov4.tools.weights` becomes `yolotf.compat.tf2_yolov4`, with
   `load_darknet_weights_in_yolo`;
@@ -13,8 +13,8 @@
 
 They take the models of those projects, return what the old functions returned, and load the same
 values into the same variables. Where the old functions failed, or silently loaded wrong weights,
-they raise `yolotf.WeightsMismatch`, which is also an `AssertionError` and a `ValueError`, as the
-old functions raised; no variable is changed then. The report of a load is logged to the logger
+they raise `yolotf.WeightsMismatch`, and no variable is changed. It is also an `AssertionError` and
+a `ValueError`, which the old functions raised. The report of a load is logged to the logger
 `yolotf` at level INFO, and its warnings at level WARNING, which Python prints by default.
 """
 
@@ -30,10 +30,10 @@ logger = logging.getLogger("yolotf")
 
 
 def load(model: Any, weights_file: StrPath, *, strict: bool = True) -> LoadReport:
-    """Loads like the old functions: the layer order is inferred from the model.
+    """Loads a file as the old functions do, with the layer order inferred from the model.
 
     Raises:
-        WeightsMismatch: file and model do not belong together.
+        WeightsMismatch: the file does not match the model.
         OSError: the file cannot be read.
     """
     report = load_darknet_weights(model, weights_file, strict=strict)

@@ -22,13 +22,13 @@ def load_weights(model: KerasModel, weights_file: StrPath, tiny: bool = False) -
         model: the model, after `make_model()`.
         weights_file: a file with as many classes as the model, or a backbone file such as
             `yolov4.conv.137`.
-        tiny: ignored; it follows from the model.
+        tiny: ignored, as the model determines it.
 
     Returns:
         Whether the file has weights for all layers.
 
     Raises:
-        ValueError: as `WeightsMismatch`: file and model do not belong together.
+        ValueError: the file does not match the model; raised as `WeightsMismatch`.
         OSError: the file cannot be read.
     """
     report = compat.load(model, weights_file, strict=False)
@@ -36,12 +36,12 @@ def load_weights(model: KerasModel, weights_file: StrPath, tiny: bool = False) -
 
 
 def save_weights(model: KerasModel, weights_file: StrPath, tiny: bool = False) -> None:
-    """Writes a Darknet file of the model, with the header that the old function wrote.
+    """Writes the model as a Darknet file, with the header that the old function wrote.
 
     Args:
         model: the model, after `make_model()`.
-        weights_file: the file to write; it appears when it is complete.
-        tiny: ignored; it follows from the model.
+        weights_file: the file to write, written atomically.
+        tiny: ignored, as the model determines it.
 
     Raises:
         OSError: the file cannot be written; an existing file is unchanged.

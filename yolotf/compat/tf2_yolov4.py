@@ -22,7 +22,7 @@ def load_darknet_weights_in_yolo(yolo_model: _Model, darknet_weights_path: StrPa
         `yolo_model`.
 
     Raises:
-        AssertionError: as `WeightsMismatch`: file and model do not belong together.
+        AssertionError: the file does not match the model; raised as `WeightsMismatch`.
         OSError: the file cannot be read.
     """
     compat.load(yolo_model, darknet_weights_path)

@@ -11,12 +11,12 @@ def load_darknet_weights(model: KerasModel, weights_file: StrPath, tiny: bool = 
     """Loads `yolov3.weights` or `yolov3-tiny.weights` into `YoloV3()` or `YoloV3Tiny()`.
 
     Args:
-        model: either of them, built for training or for inference.
+        model: a model of either function, built for training or for inference.
         weights_file: a file with as many classes as the model.
-        tiny: ignored; it follows from the model.
+        tiny: ignored, as the model determines it.
 
     Raises:
-        AssertionError: as `WeightsMismatch`: file and model do not belong together.
+        AssertionError: the file does not match the model; raised as `WeightsMismatch`.
         OSError: the file cannot be read.
     """
     compat.load(model, weights_file)

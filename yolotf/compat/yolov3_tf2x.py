@@ -19,7 +19,7 @@ def load_yolo_weights(model: KerasModel, weights_file: StrPath) -> None:
         weights_file: a file with as many classes as the model.
 
     Raises:
-        AssertionError: as `WeightsMismatch`: file and model do not belong together.
+        AssertionError: the file does not match the model; raised as `WeightsMismatch`.
         OSError: the file cannot be read.
     """
     compat.load(model, weights_file)

@@ -1,4 +1,4 @@
-"""What is in `yolotf.inference`, `images`, `evaluation` and `ray`, by its old paths."""
+"""Old import paths of modules that are in `inference`, `images`, `evaluation` and `ray` now."""
 
-# `yolotf._moved` finds it, whatever this folder still holds.
+# Empty, so that `yolotf._moved` finds every submodule, whatever files are left in this folder.
 __path__[:] = []
