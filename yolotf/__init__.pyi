@@ -37,7 +37,7 @@ from .inference.classifier import Classification as Classification
 from .inference.classifier import Classifier as Classifier
 from .inference.detector import Detector as Detector
 from .inference.detector_function import InferenceFunction as InferenceFunction
-from .inference.detector_function import build_function as build_function
+from .inference.function_builder import build_function as build_function
 from .loading.build import build_model as build_model
 from .loading.diagnose import diagnose as diagnose
 from .loading.load import LoadReport as LoadReport

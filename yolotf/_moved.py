@@ -94,7 +94,7 @@ HOMES = {
     "serving.explained": "inference.diagnosed_errors",
     "serving.export": "inference.export",
     "serving.fonts": "images.fonts",
-    "serving.function": "inference.detector_function",
+    "serving.function": "inference.function_builder",
     "serving.inference": "inference",
     "serving.pictures": "images.read",
     "serving.ray": "ray",

@@ -18,7 +18,7 @@ from yolotf.cli import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import OutOfMemoryError, TensorFlowError
 from yolotf.graphs import memory_budget, tf_errors
-from yolotf.inference.detector_function import build_function
+from yolotf.inference.function_builder import build_function
 from yolotf.runtime import arrays, tensorflow_library
 from yolotf.runtime import network as runtime_network
 from yolotf.runtime.graph import Operations

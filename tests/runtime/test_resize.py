@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.messages import refused
 from yolotf import _core
 from yolotf.darknet.cfg import Shape
-from yolotf.inference import detector_function
+from yolotf.inference import image_operations
 from yolotf.runtime.resize import fit
 
 SIDES = st.integers(1, 90)

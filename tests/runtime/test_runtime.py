@@ -23,7 +23,7 @@ from yolotf.errors import ContentError, SizeMismatchError, TensorFlowError
 from yolotf.graphs import onednn
 from yolotf.graphs.folded_network import FoldedNetwork
 from yolotf.inference.detector import Detector
-from yolotf.inference.detector_function import build_function
+from yolotf.inference.function_builder import build_function
 from yolotf.runtime import network, tensorflow_library
 from yolotf.runtime.graph import Operations
 from yolotf.runtime.network import RuntimeNetwork

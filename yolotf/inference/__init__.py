@@ -15,7 +15,8 @@ from yolotf.inference.detector import Detector
 
 if TYPE_CHECKING:
     from yolotf.inference.classifier_function import ClassifierFunction
-    from yolotf.inference.detector_function import InferenceFunction, build_function
+    from yolotf.inference.detector_function import InferenceFunction
+    from yolotf.inference.function_builder import build_function
     from yolotf.inference.image_operations import fit, to_float
 
 __all__ = [
@@ -36,6 +37,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from yolotf.inference import detector_function  # imports TensorFlow
+    from yolotf.inference import function_builder  # imports TensorFlow
 
-    return getattr(detector_function, name)
+    return getattr(function_builder, name)
