@@ -120,7 +120,7 @@ def main() -> None:
     """Runs all steps; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--folder", type=Path, default=Path(), help="for what is written")
+    parser.add_argument("--folder", type=Path, default=Path(), help="folder to write to")
     parser.add_argument(
         "--demo",
         type=Path,

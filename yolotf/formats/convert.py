@@ -153,8 +153,8 @@ def convert(
               lacks operations for `[local]` and for `[maxpool]` padding other than `same` and none.
             * `.onnx`: input `images`, float32 RGB in 0..1, [batch, channels, height, width]; the
               outputs are the raw heads, named after their sections (`conv_138`), also channels
-              first. The metadata holds `cfg` and any class `names` (one a line). Recurrent state is
-              passed as additional inputs and outputs (`crnn_3_state_in`, `crnn_3_state_out`).
+              first. The metadata has `cfg` and any class `names`, one per line. Recurrent state
+              is passed as additional inputs and outputs (`crnn_3_state_in`, `crnn_3_state_out`).
               Weights of more than 2 GB go into a second file, `<output>.data`.
             * `.safetensors`: the variables under their Keras names, `conv_17/kernel` (HWIO),
               `conv_17_bn/moving_mean`; the cfg is in the metadata.

@@ -33,7 +33,7 @@ Outputs = dict[str, list[Any]]
 
 
 class ConverterError(Exception):
-    """The converter failed; the message is its own, or says how its process ended."""
+    """The converter failed; the message is the converter's, or says how its process ended."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ _Array = npt.NDArray[Any]
 class StatefulRunner:
     """Computes raw heads, frame by frame if the network is recurrent.
 
-    If it is not, images may come from many threads at once. If it is, a batch holds consecutive
-    frames, and `with runner:` keeps the frames of other threads out until the block ends.
+    Images for other networks may come from many threads at once. For a recurrent network, a batch
+    holds consecutive frames, and `with runner:` keeps the frames of other threads out until the
+    block ends.
     """
 
     def __init__(self, engine: Engine) -> None:
