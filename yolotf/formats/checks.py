@@ -96,7 +96,7 @@ def check_options(output: StrPath, kind: str, options: Options) -> None:
         raise errors.YolotfError(f"{prefix}int8_only needs int8=, the images to calibrate with")
     lite_options = {"float16": options.float16, "int8": bool(options.int8)}
     torch_options = {"layout='torch'": options.layout == "torch"}
-    onnx_options = {"layout": options.layout == "NHWC"}
+    onnx_options = {"layout='NHWC'": options.layout == "NHWC"}
     suppression_options = {"suppress": options.suppression is not None}
     name_options = {"class_names": bool(options.class_names)}
     keras_options = {"old_keras": options.old_keras}
@@ -110,7 +110,8 @@ def check_options(output: StrPath, kind: str, options: Options) -> None:
         (name_options, NAMING),
     ):
         for name in (name for name, is_given in given.items() if is_given and kind not in kinds):
-            listed = " or ".join(kinds)
+            *others, last = kinds
+            listed = f"{', '.join(others)} or {last}" if others else last
             raise errors.YolotfError(
                 f"{prefix}{name} is for {listed}, not for {kind}; leave it out",
                 output=os.fspath(output),
