@@ -111,7 +111,7 @@ def test_mish_as_the_converter_writes_it_is_refused_and_ours_is_not(
 ):
     weights = wide_weights(tmp_path, np.float32(2))
     convert(weights, WIDE, tmp_path / "ours.tflite", int8=photographs)
-    monkeypatch.setattr(tflite, "_make_convertible", lambda model: None)
+    monkeypatch.setattr(tflite, "_use_convertible_operations", lambda model: None)
     with messages.refused(errors.YolotfError, hide=r"(?<=output_0 )[\d.]+") as caught:
         convert(weights, WIDE, tmp_path / "theirs.tflite", int8=photographs)
     assert caught.value.correlations["output_0"] < 0.5

@@ -176,12 +176,13 @@ def _check_outputs(
     correlations = {name: _correlation(outputs[name], expected[name]) for name in sorted(expected)}
     if min(correlations.values()) < MIN_CORRELATION:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in correlations.items())
-        precision = "int8" if conversion.options.int8 else "float16"
+        precision, change = "float16", "write float32"
+        if conversion.options.int8:
+            precision, change = "int8", "calibrate with other images, write float16 or float32"
         raise errors.YolotfError(
             f"{conversion.network.source}: the {precision} outputs differ too much from the float "
-            f"model's: correlation {listed}, but at least {MIN_CORRELATION} is required; calibrate "
-            "with other images, write float16 or float32, or pass allow_inaccurate "
-            "(--allow-inaccurate)",
+            f"model's: correlation {listed}, but at least {MIN_CORRELATION} is required; "
+            f"{change}, or pass allow_inaccurate (--allow-inaccurate)",
             source=conversion.network.source,
             correlations=correlations,
         )
