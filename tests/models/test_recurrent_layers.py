@@ -225,8 +225,8 @@ def test_what_cannot_keep_frames_is_refused(tmp_path):
     with pytest.raises(UnsupportedSectionError) as caught:
         convert(path, tmp_path / "some.cfg", tmp_path / "model.tflite")
     assert str(caught.value) == (
-        "some.cfg: [crnn] keeps state from frame to frame, and a graph has no video to keep "
-        "it for; convert to .keras or .safetensors; section 1 [crnn] (some.cfg:13)"
+        "some.cfg: [crnn] keeps state from frame to frame, and an exported graph is "
+        "stateless; convert to .onnx, .keras or .safetensors; section 1 [crnn] (some.cfg:13)"
     )
 
 
