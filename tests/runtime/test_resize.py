@@ -33,7 +33,7 @@ def test_resize_matches_tensorflows_operations(picture, size, channels, integers
     pixels = random.integers(0, 256, (*picture, channels)).astype(np.uint8)
     image = pixels if integers else pixels.astype(np.float32) / 255
     (resized,) = fit([image], Shape(*size, channels), letter_box=letter_box)
-    (expected,) = detector_function.fit(image[None], size, letter_box=letter_box).numpy()
+    (expected,) = image_operations.fit(image[None], size, letter_box=letter_box).numpy()
     # Where TensorFlow's library was built with fused multiplications, a last bit may differ.
     np.testing.assert_allclose(resized, expected, rtol=0, atol=2e-7)
 
@@ -104,7 +104,7 @@ def test_resize_matches_opencv(picture, size, channels, integers, seed):
     else:
         np.testing.assert_allclose(resized, expected, atol=1e-4)  # places are in float32
     # And as the operations of exported models have it.
-    (traced,) = detector_function.fit(image[None], size, letter_box=False, resize="opencv").numpy()
+    (traced,) = image_operations.fit(image[None], size, letter_box=False, resize="opencv").numpy()
     np.testing.assert_allclose(resized, traced, atol=1.01 / 255 if integers else 1e-4)
 
 
