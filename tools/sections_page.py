@@ -104,7 +104,7 @@ def facts_of(section: type[Layer], name: str) -> tuple[list[str], list[str], lis
                 refused.append(words_of(node.args[0]))
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "set_key":
                 refused += [
-                    f"{key.value}= cannot be built in [{name}]"
+                    f"{key.value}= is not supported in [{name}]"
                     for key in node.args
                     if isinstance(key, ast.Constant)
                 ]

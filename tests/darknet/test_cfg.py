@@ -665,7 +665,7 @@ CASES = [
     pytest.param(
         NET,
         "[conv]\n\xa0filters=3\n",
-        "some.cfg: character U+00A0 looks like a blank but is not one for Darknet; line 6; "
+        "some.cfg: character U+00A0 looks like a blank but is not a blank to Darknet; line 6; "
         "replace it by a blank",
         {"line": 6, "found": "\xa0"},
         id="odd-blank",

@@ -73,7 +73,7 @@ def refused(text: str, limits: Limits = cfg.Limits()) -> CfgError:  # noqa: B008
         ),
         (
             f"[net]\nwidth={'0' * 5000}32\n",
-            "some.cfg: width=00000000000000000000 and on is a number of 5,002 characters, more "
+            "some.cfg: width=00000000000000000000... is a number of 5,002 characters, more "
             "than 200; [net] in line 2; pass limits= to lift this",
         ),
         (

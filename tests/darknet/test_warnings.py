@@ -59,7 +59,7 @@ def head(options: str, activation: str = "linear", filters: int = 6) -> str:
         (
             head("anchors=100,100", "logistic"),
             "some.cfg:8: activation=logistic before a head without new_coords=1, which takes the "
-            "sigmoid itself; linear belongs there",
+            "sigmoid itself; use linear",
         ),
         (
             "[conv]\nsize=3\npad=1\nstride=2\nactivation=linear\n"
@@ -110,12 +110,13 @@ def test_darknets_own_cfgs_have_only_true_warnings(path):
         ),
         (
             "[prelu]\n",
-            f"some.cfg: unknown section [prelu]; line 5; {EMPTY_LAYER}; it is a fork's own",
+            f"some.cfg: unknown section [prelu]; line 5; {EMPTY_LAYER}; only a fork of Darknet has "
+            "it",
         ),
         (
             "[yolo4]\n",
             f"some.cfg: unknown section [yolo4]; line 5; {EMPTY_LAYER}; "
-            "the fork that has it reads [yolo] with other options",
+            "only a fork of Darknet has it, which also reads other options in [yolo]",
         ),
         (
             "[zzzz]\n",

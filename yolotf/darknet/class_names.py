@@ -47,8 +47,8 @@ def read_names(class_names: Names) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         return _from_mapping(names)
     if isinstance(names, set | frozenset | bytes) or not isinstance(names, Iterable):
-        wrong = "a set, which has no order" if isinstance(names, set | frozenset) else repr(names)
-        raise TypeError(f"{_WANTED}, not {wrong[:80]}")
+        given = "a set, which has no order" if isinstance(names, set | frozenset) else repr(names)
+        raise TypeError(f"{_WANTED}, not {given[:80]}")
     return _checked(names)
 
 
@@ -73,11 +73,11 @@ _WANTED = "names must be a file, a list of names, or a dictionary from class num
 
 
 def _checked(names: Iterable[Any]) -> tuple[str, ...]:
-    checked = tuple(names)
-    for name in checked:
+    class_names = tuple(names)
+    for name in class_names:
         if not isinstance(name, str):
             raise TypeError(f"{_WANTED}; {name!r} is not a name")
-    return checked
+    return class_names
 
 
 def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -85,13 +85,14 @@ def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
         # JSON turns the numbers into strings.
         numbered = {int(number): name for number, name in names.items()}
     except (TypeError, ValueError):
-        turned = all(isinstance(number, int) for number in names.values())
-        hint = "; turn it round: {number: name for name, number in names.items()}" if turned else ""
+        hint = ""
+        if all(isinstance(number, int) for number in names.values()):
+            hint = "; swap keys and values: {number: name for name, number in names.items()}"
         raise TypeError(f"{_WANTED}, not from names{hint}") from None
-    missing = next((n for n in range(len(numbered)) if n not in numbered), None)
+    missing = next((number for number in range(len(numbered)) if number not in numbered), None)
     if missing is not None:
         raise YolotfError(
-            f"names has {len(numbered)} entries and none for class {missing}; number them from 0",
+            f"names has {len(numbered)} entries but none for class {missing}; number them from 0",
             expected=missing,
         )
     return _checked(numbered[number] for number in range(len(numbered)))
@@ -109,10 +110,10 @@ def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
     if kind is not None and kind.text == "utf16":
         raise YolotfError(f"{path}: text in UTF-16; save it as UTF-8", path=path)
     if kind is not None and (kind.detected != "text" or kind.text in ("answer", "cfg", "link")):
-        raise YolotfError(f"{path}: no list of class names: {kind.description}", path=path)
+        raise YolotfError(f"{path}: not a list of class names but {kind.description}", path=path)
     if kind is None and b"\0" in raw:
-        what = "a .weights file" if magic.is_weights(raw[:20]) else "a binary file"
-        raise YolotfError(f"{path}: no list of class names: {what}", path=path)
+        detected = "a .weights file" if magic.is_weights(raw[:20]) else "a binary file"
+        raise YolotfError(f"{path}: not a list of class names but {detected}", path=path)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -135,8 +136,8 @@ def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
     if "" in lines:
         line = lines.index("") + 1
         raise YolotfError(
-            f"{path}: a blank line among {len(lines)} lines; line {line}; take it out, each line "
-            "is one class",
+            f"{path}: a blank line among {len(lines)} lines; line {line}; remove it, each line is "
+            "the name of a class",
             path=path,
             line=line,
         )
@@ -152,16 +153,16 @@ def _from_yaml(path: str) -> tuple[str, ...]:
 
 def _from_data_file(path: str) -> tuple[str, ...]:
     """Reads the names file that a Darknet data file refers to."""
-    named = data_files.read_data_file(path)["names"]
-    found = Lookup(Path(path)).find(named)
-    if found is None or found.samefile(path):
+    name = data_files.read_data_file(path)["names"]
+    names_file = Lookup(Path(path)).find(name)
+    if names_file is None or names_file.samefile(path):
         raise YolotfError(
-            f"{path}: a .data file, and {named}, which its names= line points to, is not there; "
-            f"pass {named} itself",
+            f"{path}: a .data file whose names={name} does not exist; pass the file of class names "
+            "itself",
             path=path,
         )
-    check_named(found, path)
-    return _from_file(str(found), is_named=True)
+    check_named(names_file, path)
+    return _from_file(str(names_file), is_named=True)
 
 
 NAMES_ENDINGS = (".names", ".txt", ".list", ".lst", ".labels")
@@ -177,10 +178,10 @@ def check_named(names: Path, source: StrPath) -> None:
     Raises:
         YolotfError: it is in another folder and has none of `NAMES_ENDINGS`.
     """
-    place = Path(os.path.normpath(names.absolute()))
+    path = Path(os.path.normpath(names.absolute()))
     folders = (Path(source).absolute().parent, Path.cwd())
-    inside = any(place.is_relative_to(os.path.normpath(folder)) for folder in folders)
-    if not inside and names.is_file() and place.suffix.lower() not in NAMES_ENDINGS:
+    inside = any(path.is_relative_to(os.path.normpath(folder)) for folder in folders)
+    if not inside and names.is_file() and path.suffix.lower() not in NAMES_ENDINGS:
         raise YolotfError(
             f"{os.fspath(source)}: names={names} leads to another folder, to a file that does not "
             f"end in {', '.join(NAMES_ENDINGS[:-1])} or {NAMES_ENDINGS[-1]}; if you trust it, copy "
@@ -216,6 +217,6 @@ def class_names_for(network: Network, names: Names = None) -> tuple[str, ...]:
         YolotfError: there are more or fewer names than classes, or the class tree is invalid.
         OSError: a file cannot be read, or the class tree does not exist.
     """
-    found = names_for(names, network.classes, network.source)
+    class_names = names_for(names, network.classes, network.source)
     tree = tree_of_heads(network)
-    return found or (tree.names if tree else stock_names(network) or ())
+    return class_names or (tree.names if tree else stock_names(network) or ())

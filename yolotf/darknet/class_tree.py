@@ -30,15 +30,16 @@ class Tree(NamedTuple):
     def branches(self) -> list[list[int]]:
         """Index lists that multiply each class's probability by those of all classes above it.
 
-        With a 1 appended to `values`, repeating `values = values * values[places]` for each list
-        is Darknet's `hierarchy_predictions` (tree.c). Each step reaches twice as far up the tree.
+        With a 1 appended to `values`, repeating `values = values * values[ancestors]` for each
+        list is Darknet's `hierarchy_predictions` (tree.c). Each step reaches twice as far up the
+        tree.
         """
         root = len(self.parents)
-        places = [root if parent < 0 else parent for parent in self.parents] + [root]
+        ancestors = [root if parent < 0 else parent for parent in self.parents] + [root]
         steps = []
-        while any(place != root for place in places):
-            steps.append(places)
-            places = [places[place] for place in places]
+        while any(ancestor != root for ancestor in ancestors):
+            steps.append(ancestors)
+            ancestors = [ancestors[ancestor] for ancestor in ancestors]
         return steps
 
 
@@ -53,15 +54,16 @@ def tree_path(network: Network, name: str) -> Path:
         return Path(name)
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise YolotfError(
-            f"{network.source}: tree={name} leads out of the cfg's folder, where a cfg's files are "
-            "looked for; if you trust it, name it yourself: network.with_tree(path), or --tree",
+            f"{network.source}: tree={name} is outside the cfg's folder, where the files that a "
+            "cfg names must be; if you trust it, pass it yourself: network.with_tree(path), or "
+            "--tree",
             source=network.source,
             path=name,
         )
-    found = opening.find_beside(network.folder, name)
-    if found is None:
+    path = opening.find_beside(network.folder, name)
+    if path is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    return found
+    return path
 
 
 def tree_of(network: Network, name: str, classes: int) -> Tree:
@@ -100,11 +102,11 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
     parents: list[int] = []
     lines = opening.read_lines(path, max_bytes=opening.MAX_NAMES_BYTES, kind="a class tree")
     for number, line in enumerate(lines, 1):
-        parts = line.split()
-        if not parts:
+        words = line.split()
+        if not words:
             continue
         try:
-            parent = int(parts[1])
+            parent = int(words[1])
         except (IndexError, ValueError):
             parent = -2
         if not -1 <= parent < len(parents):
@@ -115,7 +117,7 @@ def read_tree(path: str | os.PathLike[str]) -> Tree:
                 path=os.fspath(path),
                 line=number,
             )
-        names.append(parts[0])
+        names.append(words[0])
         parents.append(parent)
     groups = tuple(len(list(run)) for _, run in itertools.groupby(parents))
     return Tree(tuple(names), tuple(parents), groups)

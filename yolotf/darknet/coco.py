@@ -105,20 +105,20 @@ _COCO_TODAY = {
 
 
 def comparable(name: str) -> str:
-    """A class name without what tools write differently: case, blanks, hyphens, underscores."""
+    """A class name without case, blanks, hyphens and underscores, which differ between tools."""
     letters = "".join(part for part in name.casefold() if part not in " _-\t")
     return _COCO_TODAY.get(letters, letters)
 
 
 def classes_by_name(given: Sequence[str], wanted: Sequence[str]) -> tuple[int | None, ...]:
-    """For each of the `given` names the number of that class among `wanted`; None if none is it.
+    """Returns the number in `wanted` of each of the `given` names; None for a name without one.
 
     Names are compared as they are, then without case, blanks, hyphens and underscores and with
-    COCO's new names as Darknet's, as long as that leaves no two names alike.
+    COCO's new names as Darknet's, unless that makes two names equal.
     """
     exact = {name: number for number, name in enumerate(wanted)}
     loose = {comparable(name): number for number, name in enumerate(wanted)}
-    alike = len(loose) < len(exact) or len(set(map(comparable, given))) < len(set(given))
-    if alike:
+    ambiguous = len(loose) < len(exact) or len(set(map(comparable, given))) < len(set(given))
+    if ambiguous:
         return tuple(exact.get(name) for name in given)
     return tuple(exact.get(name, loose.get(comparable(name))) for name in given)

@@ -16,7 +16,7 @@ from yolotf.text import plural, whole_number
 StrPath = opening.StrPath
 
 YAML_ENDINGS = frozenset({".yaml", ".yml"})
-_YAML_MOST = 4 << 20
+_MAX_YAML_BYTES = 4 << 20
 """Maximum bytes of a data.yaml; 9,000 names take 200 kB."""
 _YAML_KEY = re.compile(r"^(names|nc|path|train|val|test|roboflow)\s*:", re.MULTILINE)
 _DARKNET_KEY = re.compile(r"^\s*(names|classes|train|valid)\s*=", re.MULTILINE)
@@ -86,9 +86,9 @@ def read_data(path: StrPath) -> DataFile:
     options, notes = _read_options(path)
     return DataFile(
         Path(path),
-        train=_some(options.get("train")),
+        train=_as_tuple(options.get("train")),
         # Darknet uses `valid` or, without it, `train` (detector.c:960).
-        valid=_some(options.get("valid")),
+        valid=_as_tuple(options.get("valid")),
         names_file=options.get("names") or None,
         classes=whole_number(options.get("classes")),
         difficult=options.get("difficult") or None,
@@ -96,7 +96,7 @@ def read_data(path: StrPath) -> DataFile:
     )
 
 
-def _some(value: str | None) -> tuple[str, ...]:
+def _as_tuple(value: str | None) -> tuple[str, ...]:
     return (value,) if value else ()
 
 
@@ -135,7 +135,7 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
     import yaml  # imported lazily: keeps `import yolotf` fast
 
     source = os.fspath(path)
-    text = opening.read(path, max_bytes=_YAML_MOST, kind="a data.yaml")
+    text = opening.read(path, max_bytes=_MAX_YAML_BYTES, kind="a data.yaml")
     try:
         # BaseLoader yields only strings, lists and mappings: `no` is a name, not False.
         content = yaml.load(text.decode("utf-8-sig"), Loader=yaml.BaseLoader)
@@ -150,7 +150,9 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
         problem = getattr(error, "problem", None) or str(error)
         if isinstance(error, RecursionError):
             problem = "nested too deeply"
-        raise YolotfError(f"{source}: no YAML: {problem}{where}", path=source, line=line) from error
+        raise YolotfError(
+            f"{source}: not valid YAML: {problem}{where}", path=source, line=line
+        ) from error
     if not isinstance(content, Mapping):
         raise YolotfError(
             f"{source}: a YAML file without keys such as val: and names:", path=source
@@ -160,8 +162,7 @@ def read_yaml(path: StrPath) -> Mapping[str, Any]:
 
 def _of_yaml(path: StrPath, content: Mapping[str, Any]) -> DataFile:
     names = names_of_yaml(path, content)
-    counted = content.get("nc")
-    classes = whole_number(counted)
+    classes = whole_number(content.get("nc"))
     if classes is not None and names and classes != len(names):
         raise YolotfError(
             f"{os.fspath(path)}: nc is {classes}, names has {plural(len(names), 'name')}; correct "
@@ -184,12 +185,12 @@ def _of_yaml(path: StrPath, content: Mapping[str, Any]) -> DataFile:
 def _paths(path: StrPath, content: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Returns the value of a key as a tuple: a path, a list of paths, or nothing."""
     value = content.get(key) or ()
-    values = (value,) if isinstance(value, str) else value
-    if not isinstance(values, list | tuple) or not all(isinstance(one, str) for one in values):
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise YolotfError(
             f"{os.fspath(path)}: {key}: is neither a path nor a list of paths", path=os.fspath(path)
         )
-    return tuple(one for one in values if one)
+    return tuple(name for name in names if name)
 
 
 def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
@@ -209,10 +210,10 @@ def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
                     f"{source}: names: is not a mapping from class numbers to names", path=source
                 )
             numbered[number] = name
-        missing = next((n for n in range(len(numbered)) if n not in numbered), None)
+        missing = next((number for number in range(len(numbered)) if number not in numbered), None)
         if missing is not None:
             raise YolotfError(
-                f"{source}: names: has {len(numbered)} entries and none for class {missing}; "
+                f"{source}: names: has {len(numbered)} entries but none for class {missing}; "
                 "number them from 0",
                 path=source,
                 expected=missing,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from yolotf.darknet.class_tree import Tree, tree_of
 from yolotf.darknet.layer import Refusal, refused
-from yolotf.darknet.network import Network, places_of
+from yolotf.darknet.network import Network
+from yolotf.darknet.resolver import places_of
 from yolotf.darknet.sections.heads import GREEDY_BETA, NMS_KINDS, Suppression
 from yolotf.errors import UnsupportedSectionError
 

@@ -50,10 +50,11 @@ def read_value(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
     """The value of `key`.
 
     Args:
-        key: the key, which both read alike.
+        key: the key, which both forks read the same way.
         raw: the text after `=`.
         joined: the same text without blanks, as AlexeyAB's Darknet reads it.
-        dialect: the fork to follow; None: hank-ai's, and describe where AlexeyAB's differs.
+        dialect: the fork to follow; None for hank-ai's, with a description of where AlexeyAB's
+            differs.
     """
     if dialect == "alexeyab":
         return Reading(joined)

@@ -18,11 +18,11 @@ def output_layers(network: cfg.Network) -> list[int]:
 
 
 def output_names(network: cfg.Network) -> list[str]:
-    """The section that enters each head; the head's own name where two have the same."""
+    """Names of the outputs: of the section before each head; the head's name where one repeats."""
     names = [network.layers[index].name for index in output_layers(network)]
     return [
-        network.heads[place].name if name in names[:place] else name
-        for place, name in enumerate(names)
+        network.heads[position].name if name in names[:position] else name
+        for position, name in enumerate(names)
     ]
 
 
@@ -32,21 +32,21 @@ def used_layers(network: cfg.Network) -> frozenset[int]:
     A section that shares another section's kernel depends on that section.
     """
     used: set[int] = set()
-    waiting = output_layers(network)
-    while waiting:
-        index = waiting.pop()
+    pending = output_layers(network)
+    while pending:
+        index = pending.pop()
         if index in used or index == cfg.NETWORK_INPUT:
             continue
         used.add(index)
         layer = network.layers[index]
-        waiting += layer.inputs
+        pending += layer.inputs
         if layer.kernel_source is not None:
-            waiting.append(layer.kernel_source)
+            pending.append(layer.kernel_source)
     return frozenset(used)
 
 
 def kernel_index(network: cfg.Network, layer: cfg.Layer) -> int:
-    """The section whose kernel `layer` uses, by index: its own, if no other's."""
+    """The index of the section whose kernel `layer` uses: its own, unless it shares another's."""
     while layer.kernel_source is not None:
         layer = network.layers[layer.kernel_source]
     return layer.index
@@ -58,10 +58,10 @@ def shape_of(network: cfg.Network, index: int) -> cfg.Shape:
 
 
 def refuse(
-    network: cfg.Network, layer: cfg.Layer, what: str, key: str | None = None
+    network: cfg.Network, layer: cfg.Layer, reason: str, key: str | None = None
 ) -> UnsupportedSectionError:
     """The error for a section that a graph cannot express, with the line of `key`."""
-    return refused(network, layer, Refusal(what, key))
+    return refused(network, layer, Refusal(reason, key))
 
 
 def set_key(layer: cfg.Layer, *keys: str) -> str | None:
@@ -114,7 +114,7 @@ def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
         raise refused(network, layer, refusal)
 
 
-def check_forgetful(network: cfg.Network, why: str) -> None:
+def check_stateless(network: cfg.Network, why: str) -> None:
     """Checks that a network is not recurrent.
 
     Args:

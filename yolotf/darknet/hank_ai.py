@@ -18,7 +18,7 @@ from yolotf.darknet.dialects import (
 from yolotf.darknet.syntax import Section
 
 _SEMICOLON = re.compile(r"\s*(?P<key>;[^#= \t]*)[ \t]*=[ \t]*[^#\s]")
-_GONE = frozenset(
+_REMOVED = frozenset(
     {
         "activation",
         "batchnorm",
@@ -52,7 +52,7 @@ _TEXTS = frozenset({*_CHOICES, "lstm_activation", "map", "tree", "type", "yolo_p
 def has_section(name: str) -> bool:
     """Whether hank-ai's Darknet has a section of that name."""
     full = full_name(name)
-    return full not in _GONE and known_keys(full) is not None
+    return full not in _REMOVED and known_keys(full) is not None
 
 
 class RefusedLine(NamedTuple):
@@ -109,7 +109,7 @@ def _refused_size(sections: Sequence[Section]) -> Iterator[RefusedLine]:
             yield RefusedLine(option.line, f"{key}={number[0]} is not a multiple of 32")
 
 
-def finds_nothing(sections: Sequence[Section]) -> Iterator[RefusedLine]:
+def heads_without_detections(sections: Sequence[Section]) -> Iterator[RefusedLine]:
     """Heads that hank-ai's Darknet accepts but (since June 2024) never detects with."""
     for section in sections:
         if section.name in ("region", "Gaussian_yolo"):

@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 class Refusal(NamedTuple):
     """Why a section is not supported, and the option that causes it."""
 
-    what: str
+    reason: str
     key: str | None = None
 
 
@@ -50,9 +50,9 @@ class Sliding(NamedTuple):
     """Rows and columns of a window, without dilation."""
     strides: tuple[int, int]
     """Along rows and columns."""
-    before: int
+    padding_before: int
     """Padding before the first row, and before the first column."""
-    around: int
+    total_padding: int
     """Padding of rows (and of columns), the sum of both sides."""
 
 
@@ -136,18 +136,18 @@ class Layer:
     output_shape: Shape
 
     makes_of_inputs: ClassVar[str] = "cat"
-    """What becomes of its inputs, in the words of comparisons with a model.
+    """What it does to its inputs, for comparisons with a model.
 
-    `+`, `*` or `cat` of them; of one, `window`, `enlarge` or `rearrange`.
+    `+`, `*` or `cat` for several inputs; `window`, `enlarge` or `rearrange` for a single one.
     """
     ends_graph: ClassVar[bool] = False
     """Whether graphs end before it: its input is an output, which is decoded separately."""
     stores_per_channel: ClassVar[bool] = False
-    """Whether it stores as many floats for each of its output channels as for any other."""
+    """Whether it stores the same number of floats for each of its output channels."""
     reduces_extents: ClassVar[bool] = False
     """Whether it reduces all rows and columns to one at once, rather than by a stride."""
     passes_classes: ClassVar[bool] = False
-    """Whether what it does to the output of a classifier leaves a number for each class."""
+    """Whether its output still has a number for each class after a classifier's last layer."""
     normalizes_classes: ClassVar[bool] = False
     """Whether it turns the output of a classifier into probabilities."""
 
@@ -189,7 +189,7 @@ class Layer:
         return False
 
     def fixes_keras_size(self, network: Surroundings) -> bool:
-        """Whether its Keras layer works for one image size only, although the section does not."""
+        """Whether its Keras layer, unlike the section itself, works for one image size only."""
         return False
 
     @property
@@ -226,9 +226,9 @@ class Layer:
         """The inputs whose channels define its output channels."""
         return () if self.sets_channels or not self.input_shape.channels else self.inputs[:1]
 
-    def channels_from(self, entering: float) -> float:
-        """The output channels that `entering` channels of `channel_inputs`, in all, become."""
-        return entering * (self.output_shape.channels / self.input_shape.channels)
+    def channels_from(self, input_channels: float) -> float:
+        """The output channels for a total of `input_channels` in its `channel_inputs`."""
+        return input_channels * (self.output_shape.channels / self.input_shape.channels)
 
     @property
     def sliding(self) -> Sliding | None:
@@ -237,7 +237,7 @@ class Layer:
 
     @property
     def only_trains(self) -> bool:
-        """Whether it has a meaning in training only, at the end of a network."""
+        """Whether it only matters in training, at the end of a network."""
         return False
 
     @property
@@ -319,7 +319,7 @@ class Surroundings(Protocol):
 def refused(network: Surroundings, layer: Layer, refusal: Refusal) -> UnsupportedSectionError:
     """The error for an unsupported section, with the line of the option."""
     return UnsupportedSectionError(
-        f"{network.source}: {refusal.what}; {network.where(layer)}",
+        f"{network.source}: {refusal.reason}; {network.where(layer)}",
         source=network.source,
         line=layer.line_of(refusal.key) if refusal.key else layer.line,
         section=layer.type,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-INT_MOST = 2**31 - 1
+MAX_INT = 2**31 - 1
 """The largest `int` in Darknet: rows, columns, channels and all options are `int`."""
-BYTES_MOST = 2**63 - 1
+MAX_FILE_BYTES = 2**63 - 1
 """The largest file offset (64 bits); no argument lifts this."""
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,14 +16,13 @@ from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.layer import (
     NETWORK_INPUT,
     SECTION_ALIASES,
-    SECTIONS,
     Layer,
-    Place,
     Shape,
     of_class,
 )
-from yolotf.darknet.limits import BYTES_MOST, DEFAULT, INT_MOST, Limits
-from yolotf.darknet.options import Options, flag
+from yolotf.darknet.limits import DEFAULT, Limits
+from yolotf.darknet.options import flag
+from yolotf.darknet.resolver import Resolver, unknown
 from yolotf.darknet.segments import Segment, stored_segments
 from yolotf.darknet.syntax import (
     NET_NAMES,
@@ -36,7 +33,6 @@ from yolotf.darknet.syntax import (
     read_sections,
     read_text,
     sections_to_cfg,
-    unknown_section,
 )
 from yolotf.errors import CfgError
 from yolotf.text import plural, printable
@@ -60,7 +56,7 @@ class Network:
         ignored: the warnings about the text, as opposed to those from resolving it.
         limits: the limits that the cfg was read with.
         folder: folder of the cfg file; other files that the cfg names are only looked for there.
-            None if the cfg was not a file: then the caller is trusted with any path.
+            None if the cfg was not a file: then the files may be in any folder.
     """
 
     source: str
@@ -77,9 +73,9 @@ class Network:
         """`<Network yolov4.cfg: 162 layers, 608x608x3, 80 classes>`."""
         height, width, channels = self.input_shape
         classes = self.classes
-        counted = f", {plural(classes, 'class', 'classes')}" if classes else ""
+        suffix = f", {plural(classes, 'class', 'classes')}" if classes else ""
         layers = plural(len(self.layers), "layer")
-        return printable(f"<Network {self.source}: {layers}, {width}x{height}x{channels}{counted}>")
+        return printable(f"<Network {self.source}: {layers}, {width}x{height}x{channels}{suffix}>")
 
     def __str__(self) -> str:
         """The table that Darknet prints when it reads a cfg."""
@@ -101,13 +97,13 @@ class Network:
         lines = []
         for row in rows:
             cells = [
-                cell.ljust(width) if left else cell.rjust(width)
-                for cell, width, left in zip(row, widths, _LEFT, strict=True)
+                cell.ljust(width) if left_aligned else cell.rjust(width)
+                for cell, width, left_aligned in zip(row, widths, _LEFT_ALIGNED, strict=True)
             ]
-            index, kind, filters, window, entering, leaving, operations = cells
+            index, kind, filters, window, before, after, operations = cells
             arrow = "  " if row is rows[0] else "->"
             lines.append(
-                f"{index}  {kind}  {filters}  {window}  {entering} {arrow} {leaving}  {operations}"
+                f"{index}  {kind}  {filters}  {window}  {before} {arrow} {after}  {operations}"
             )
         total = sum(layer.operations for layer in self.layers) / 1e9
         return printable("\n".join(line.rstrip() for line in (*lines, f"{total:.3f} BFLOPs")))
@@ -125,7 +121,7 @@ class Network:
 
     @property
     def convolutions_of_heads(self) -> tuple[tuple[Convolutional, Head], ...]:
-        """Each head whose classes set the filters of the convolution before it, after this one."""
+        """(convolution, head) for each head whose classes set the filters of its convolution."""
         pairs = ((head.convolution(self), head) for head in self.heads)
         return tuple((before, head) for before, head in pairs if before is not None)
 
@@ -140,7 +136,7 @@ class Network:
         return stored_segments(self.layers, transposed=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: what is cached is computed again."""
+        """The fields alone; cached values are computed again."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
@@ -170,7 +166,7 @@ class Network:
         self, size: int | tuple[int, int] | None = None, channels: int | None = None
     ) -> Network:
         """The same network for another input size, `size` or `(height, width)`, and channels."""
-        return self._again(self.sections, size=size, channels=channels)
+        return self._resolved_again(self.sections, size=size, channels=channels)
 
     def with_classes(self, classes: int) -> Network:
         """The same network for another number of classes.
@@ -200,7 +196,7 @@ class Network:
             sections[head.index + 1] = head.section.with_option("classes", classes)
             filters = before.section.with_option("filters", head.filters_for(classes))
             sections[before.index + 1] = filters
-        return self._again(sections)
+        return self._resolved_again(sections)
 
     def with_tree(self, path: str | os.PathLike[str]) -> Network:
         """The same network with another file for its class tree, in any folder.
@@ -208,7 +204,7 @@ class Network:
         Sets `tree=` in every section that has it.
         """
         absolute = str(Path(path).absolute())
-        network = self._again(
+        network = self._resolved_again(
             [
                 section.with_option("tree", absolute) if section.option("tree") else section
                 for section in self.sections
@@ -216,7 +212,7 @@ class Network:
         )
         return replace(network, folder=None)
 
-    def _again(
+    def _resolved_again(
         self,
         sections: Sequence[Section],
         size: int | tuple[int, int] | None = None,
@@ -238,7 +234,7 @@ _T = TypeVar("_T")
 
 
 def cached_on_network(compute: Callable[[Network], _T]) -> Callable[[Network], _T]:
-    """Decorates a function of a network, which never changes: computes once for each network."""
+    """Decorates a function of a network so that it is computed once for each network."""
     key = f"{compute.__module__}.{compute.__qualname__}"
 
     @functools.wraps(compute)
@@ -251,14 +247,7 @@ def cached_on_network(compute: Callable[[Network], _T]) -> Callable[[Network], _
     return cached
 
 
-def places_of(layers: Sequence[Layer], key: str, *, has_lines: bool) -> str:
-    """`lines 580, 664`, where `key` is written; `sections 30, 37` of a stock network."""
-    if not has_lines:
-        return f"sections {', '.join(str(layer.index) for layer in layers)}"
-    return f"lines {', '.join(str(layer.line_of(key)) for layer in layers)}"
-
-
-_LEFT = (False, True, False, True, False, False, False)
+_LEFT_ALIGNED = (False, True, False, True, False, False, False)
 """Which columns of the table are left-aligned."""
 
 
@@ -283,9 +272,9 @@ def parse_cfg(
         channels: overrides `channels` of `[net]`.
         limits: how large a cfg may be; `yolotf.darknet.limits.UNLIMITED` for any size.
         dialect: the fork of Darknet to follow where the two read a line differently, for example a
-            comment after a value: "alexeyab" or "hank-ai". None: hank-ai's, with a warning that
-            states both readings. With "hank-ai", warnings list the lines at which that Darknet
-            stops.
+            comment after a value: "alexeyab" or "hank-ai". By default hank-ai's, with a warning
+            that states both readings. With "hank-ai", warnings list the lines at which that
+            Darknet stops.
 
     Returns:
         The network, with all references resolved and all shapes computed.
@@ -313,13 +302,13 @@ def parse_text(
     limits: Limits = DEFAULT,
     dialect: str | None = None,
 ) -> Network:
-    """`parse_cfg` for text; `source` is its name in messages."""
+    """Like `parse_cfg`, for text; `source` is its name in messages."""
     warnings = Warnings(source, limits)
     sections = read_sections(text, source=source, warnings=warnings, limits=limits, dialect=dialect)
     if dialect == "hank-ai":
         for line, why in hank_ai.refused_lines(sections, text):
             warnings.add(line, f"{dialects.NAMES[dialect]} stops here: {why}")
-        for line, why in hank_ai.finds_nothing(sections):
+        for line, why in hank_ai.heads_without_detections(sections):
             warnings.add(line, f"{dialects.NAMES[dialect]} reads this, but {why}")
     sections = _renamed_reorg(sections, warnings)
     return resolve(
@@ -371,7 +360,7 @@ def resolve(
     net, *rest = sections
     if net.name not in NET_NAMES:
         if net.name not in SECTION_ALIASES:
-            raise _unknown(net, source)
+            raise unknown(net, source)
         raise CfgError(
             f"{source}: the first section is [{net.name}], not [net]; line {net.line}; "
             "a cfg starts with [net]",
@@ -383,8 +372,8 @@ def resolve(
         net = net.with_option("height", height).with_option("width", width)
     if channels is not None:
         net = net.with_option("channels", channels)
-    # Nobody has the text of a stock network.
-    resolver = _Resolver(
+    # A stock network has no cfg file whose lines messages could name.
+    resolver = Resolver(
         source, net, limits, has_lines=name is None, written=name is None and size is None
     )
     for section in rest:
@@ -400,217 +389,3 @@ def resolve(
         ignored=tuple(ignored),
         limits=limits,
     )
-
-
-_FORKS = {
-    "yolo4": "the fork that has it reads [yolo] with other options",
-    "prelu": "it is a fork's own",
-    "se": "it is a fork's own; Darknet writes it as [avgpool], two [convolutional] and "
-    "[scale_channels]",
-    "deconvolutional": "it is of other versions of Darknet",
-    "deconv": "it is of other versions of Darknet",
-    "iseg": "it is of other versions of Darknet",
-    "logistic": "it is of other versions of Darknet, here [activation] with activation=logistic",
-    "l2norm": "it is of other versions of Darknet",
-    "xnor": "it is not a section; xnor= is an option of [convolutional]",
-    "depthwise_convolutional": "it is a fork's own; Darknet writes groups= in [convolutional]",
-    "depthwise": "it is a fork's own; Darknet writes groups= in [convolutional]",
-    "shuffle": "it is a fork's own",
-    "focus": "it is a fork's own; Darknet writes it as [reorg]",
-}
-"""Sections in published cfgs that AlexeyAB's Darknet does not have."""
-
-
-def _unknown(section: Section, source: str) -> CfgError:
-    name = section.name
-    lowered = {known.lower(): known for known in (*SECTION_ALIASES, *NET_NAMES)}
-    hint = ""
-    nearest = None
-    if name.lower() in _FORKS:
-        hint = f"; {_FORKS[name.lower()]}"
-    else:
-        near = difflib.get_close_matches(name.lower()[:40], lowered, n=1, cutoff=0.8)
-        if near:
-            nearest = lowered[near[0]]
-            hint = f"; did you mean [{nearest}]?"
-    return unknown_section(f"[{name}]", section.line, source, hint, nearest=nearest)
-
-
-class _Resolver:
-    """Adds layers one by one, as parse_network_cfg_custom does (parser.c:1344)."""
-
-    def __init__(
-        self, source: str, net: Section, limits: Limits, *, has_lines: bool, written: bool
-    ) -> None:
-        self.source = source
-        self.limits = limits
-        self.has_lines = has_lines  # that somebody can read
-        self._written = written  # whether the size is the text's
-        self.net = net
-        self.layers: list[Layer] = []
-        self.warnings = Warnings(source, limits, has_lines=has_lines)
-        self._strides: list[int] = []
-        self._references = 0
-        self._stored = 0
-        options = Options(net, source, limits, None if has_lines else "[net]")
-        options.flag("letter_box")
-        height = options.int("height", 0, at_least=0)
-        width = options.int("width", 0, at_least=0)
-        channels = options.int("channels", 0, at_least=0)
-        inputs = options.int("inputs", height * width * channels, at_least=0)
-        if not inputs:
-            raise options.fail(
-                f"the input has no size: width={width} height={height} channels={channels}; "
-                "set all three in [net]"
-            )
-        if height and width and channels:
-            self.input_shape = Shape(height, width, channels)
-        else:
-            self.input_shape = Shape(1, 1, inputs)
-        self._check_output(options, self.input_shape)
-
-    def shape(self, index: int) -> Shape:
-        """Output shape of layer `index`; the input's shape for `NETWORK_INPUT`."""
-        return self.input_shape if index == NETWORK_INPUT else self.layers[index].output_shape
-
-    def add(self, section: Section) -> None:
-        """Resolves the next section."""
-        if section.name in NET_NAMES:
-            raise Options(section, self.source).fail("a second [net]; a cfg has one")
-        kind = SECTION_ALIASES.get(section.name)
-        if kind is None:
-            raise _unknown(section, self.source)
-        index = len(self.layers)
-        place_in_words = None if self.has_lines else f"section {index} [{section.name}]"
-        options = Options(section, self.source, self.limits, place_in_words)
-        before = index - 1  # NETWORK_INPUT for the first
-        options.flag("dontload")
-        options.flag("dontloadscales")
-        place = Place(index, kind, section, before, self.shape(before))
-        layer = SECTIONS[kind].parse(place, options, self)
-        self._check_output(options, layer.output_shape)
-        self._check_stored(options, layer)
-        self.layers.append(layer)
-        self._strides.append(self._stride(layer))
-
-    def finish(self) -> None:
-        """Checks that need all sections."""
-        self._check_size()
-        _sections.heads.compare(self.layers, self._strides, self)
-        self._compare_classes()
-
-    def _compare_classes(self) -> None:
-        """Warns of heads with different class counts: probably only some were edited."""
-        heads = of_class(self.layers, Head)
-        counts = [head.classes for head in heads]
-        if len(set(counts)) < 2:
-            return
-        where = places_of(heads, "classes", has_lines=self.has_lines)
-        listed = f"{', '.join(map(str, counts[:-1]))} and {counts[-1]}"
-        self.warnings.add(
-            heads[0].line_of("classes"),
-            f"the heads have {listed} classes ({where}), so their boxes cannot be decoded "
-            "together; give all of them the same classes= and the filters= that go with it",
-        )
-
-    def _check_output(self, options: Options, shape: Shape) -> None:
-        """Refuses shapes that exceed Darknet's int or the file offsets."""
-        if max(shape) > INT_MOST or 4 * shape.floats > BYTES_MOST:
-            raise options.fail(
-                f"its output has {shape.width:,}x{shape.height:,}x{shape.channels:,} floats, more "
-                "than can be counted",
-            )
-
-    def _check_stored(self, options: Options, layer: Layer) -> None:
-        for _, _, extents in layer.stored():
-            product = 1
-            for extent in extents:
-                product *= extent
-            self._stored += product
-        if 4 * self._stored > BYTES_MOST:
-            raise options.fail("the file would hold more floats than can be counted")
-
-    def warn(self, section: Section, key: str, message: str) -> None:
-        """Adds a warning with the line of `key`."""
-        self.warnings.add(section.line_of(key), message)
-
-    def layer(self, index: int) -> Layer | None:
-        """Layer `index`; None for the network's input."""
-        return None if index == NETWORK_INPUT else self.layers[index]
-
-    def size_hint(self) -> str:
-        """What to set in `[net]` if the stride so far does not divide the input, else ""."""
-        stride = max((stride for stride in self._strides), default=1)
-        hints = []
-        for key, pixels, nearest in self._uneven(stride):
-            line = f" in line {self.net.line_of(key)}" if self._written else ""
-            hints.append(f"; {key}={pixels}{line} is not a multiple of {stride}: set {nearest}")
-        return "".join(hints)
-
-    def _uneven(self, stride: int) -> Iterator[tuple[str, int, str]]:
-        """(key, pixels, nearest multiples) of each side that `stride` does not divide."""
-        for key, pixels in zip(("height", "width"), self.input_shape[:2], strict=True):
-            if pixels % stride:
-                below = pixels // stride * stride
-                yield key, pixels, f"{below} or {below + stride}" if below else f"{stride}"
-
-    def _check_size(self) -> None:
-        """Warns of an input size that Darknet accepts although cells do not cover it evenly."""
-        heads = [head for head in of_class(self.layers, Head) if not head.fixes_size]
-        rows = [head.input_shape.height for head in heads]
-        steps = self.input_shape.height / min(rows, default=self.input_shape.height)
-        stride = (
-            1 << round(math.log2(steps)) if steps > 1 else 1
-        )  # detectors halve, again and again
-        for key, pixels, nearest in self._uneven(stride) if self._written else ():
-            self.warn(
-                self.net,
-                key,
-                f"{key}={pixels} is not a multiple of {stride}; AlexeyAB's Darknet accepts it, "
-                "with cells that do not cover the image evenly, and trains with multiples; "
-                f"hank-ai's takes multiples of 32 only; set {nearest}",
-            )
-
-    def _stride(self, layer: Layer) -> int:
-        """Pixels of the input image per row of `layer`."""
-        entering = self._strides[layer.inputs[0]] if layer.inputs and layer.inputs[0] >= 0 else 1
-        rows, out = layer.input_shape.height, layer.output_shape.height
-        if out == 1 < rows and layer.reduces_extents:
-            return entering
-        return max(1, entering * round(rows / out) if out <= rows else entering // (out // rows))
-
-    def references(self, place: Place, options: Options, key: str) -> list[int]:
-        """Absolute indices from `layers=` or `from=`; all are before this layer."""
-        numbers = options.ints(key)
-        option = options.section.option(key)
-        if not numbers or not option:
-            raise options.fail(f"{key}= is missing")
-        if option.value.count(",") >= len(numbers):
-            # parser.c:1076 counts every comma.
-            raise options.fail(
-                f"{key}={option.value[:200]} has a comma in its comment, which AlexeyAB's Darknet "
-                "reads as one more layer; move the comment to its own line",
-                key,
-            )
-        resolved = []
-        for number in numbers:
-            index = place.index + number if number < 0 else number
-            if not 0 <= index < place.index:
-                raise options.fail(
-                    f"{key}={number} points to layer {index}, this is layer {place.index}; "
-                    "only layers before it can be used",
-                    key,
-                    found=index,
-                )
-            resolved.append(index)
-        self._references += len(resolved)
-        most = self.limits.references
-        if most is not None and self._references > most:
-            raise options.fail(
-                f"{key}= and those before it name {self._references:,} layers, more than "
-                f"{most:,}; pass limits= to lift this",
-                key,
-                found=self._references,
-                limit=most,
-            )
-        return resolved

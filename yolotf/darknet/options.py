@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from yolotf.darknet.activations import ACTIVATIONS, DARKNETS_NAME
-from yolotf.darknet.limits import DEFAULT, INT_MOST, Limits
+from yolotf.darknet.limits import DEFAULT, MAX_INT, Limits
 from yolotf.darknet.syntax import Section
 from yolotf.errors import CfgError
 
 _INT_PREFIX = re.compile(r"[+-]?\d+", re.ASCII)
 _FLOAT_PREFIX = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMMENT = re.compile("[#;]")
-_FLOAT_MOST = 3.4028234663852886e38
+_MAX_FLOAT = 3.4028234663852886e38
 """The largest `float` in Darknet."""
 _SHOWN = 80
 
@@ -36,13 +36,14 @@ class Options:
         limits: Limits = DEFAULT,
         place: str | None = None,
     ) -> None:
-        """Of one section.
+        """Creates a reader.
 
         Args:
             section: the section.
             source: the cfg's name in errors.
             limits: how large a cfg may be.
-            place: what errors call the section where nobody has the lines: `section 17 [yolo]`.
+            place: the section as errors name it if there is no cfg file with lines, as in
+                `section 17 [yolo]`.
         """
         self.section = section
         self.source = source
@@ -52,15 +53,15 @@ class Options:
     def fail(self, message: str, key: str | None = None, **facts: object) -> CfgError:
         """The error `message`, with the section and the line of `key` inserted before its fix."""
         line = None if self.place else self.section.line_of(key)
-        what, separator, fix = message.partition("; ")
+        problem, separator, fix = message.partition("; ")
         place = self.place or f"[{self.section.name}] in line {line}"
-        text = f"{self.source}: {what}; {place}{separator}{fix}"
+        text = f"{self.source}: {problem}; {place}{separator}{fix}"
         return CfgError(text, source=self.source, line=line, section=self.section.name, **facts)
 
     def _numbers(self, key: str, values: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
         """The number at the start of each value, as C parses it; a comment ends the list."""
         numbers = []
-        most = self.limits.digits
+        max_digits = self.limits.digits
         for value in values:
             match = pattern.match(value)
             if not match:
@@ -71,13 +72,13 @@ class Options:
                     found=value[:_SHOWN],
                 )
             number = match.group()
-            if most is not None and len(number) > most and not _too_wide(number):
+            if max_digits is not None and len(number) > max_digits and not _too_wide(number):
                 raise self.fail(
-                    f"{key}={number[:20]} and on is a number of {len(number):,} characters, more "
-                    f"than {most:,}; pass limits= to lift this",
+                    f"{key}={number[:20]}... is a number of {len(number):,} characters, more than "
+                    f"{max_digits:,}; pass limits= to lift this",
                     key,
                     found=len(number),
-                    limit=most,
+                    limit=max_digits,
                 )
             numbers.append(number)
         return numbers
@@ -99,7 +100,7 @@ class Options:
             # At most 10 digits from here on: Python refuses to parse thousands.
             value = int(digits or "0")
             value = -value if sign == "-" else value
-            if not -INT_MOST - 1 < value <= INT_MOST:
+            if not -MAX_INT - 1 < value <= MAX_INT:
                 raise self.fail(f"{key}={number[:20]} does not fit into 32 bits", key)
             numbers.append(value)
         return numbers
@@ -113,7 +114,7 @@ class Options:
         texts = self._numbers(key, values.rstrip(",").split(","), _FLOAT_PREFIX)
         numbers = [float(text) for text in texts]
         for text, number in zip(texts, numbers, strict=True):
-            if abs(number) > _FLOAT_MOST:
+            if abs(number) > _MAX_FLOAT:
                 raise self.fail(f"{key}={text[:20]} does not fit into a float", key)
         return numbers
 
@@ -157,8 +158,8 @@ class Options:
         value = self.text("activation", default)
         if value in ACTIVATIONS:
             return value
-        meant = DARKNETS_NAME.get(value.lower(), value.lower())
-        hint = f"; Darknet calls it {meant}" if meant in ACTIVATIONS else ""
+        darknets_name = DARKNETS_NAME.get(value.lower(), value.lower())
+        hint = f"; Darknet calls it {darknets_name}" if darknets_name in ACTIVATIONS else ""
         raise self.fail(
             f"unknown activation={value[:_SHOWN]}; AlexeyAB's Darknet would use relu in its place, "
             f"hank-ai's refuses it{hint}",

@@ -69,28 +69,28 @@ class Section:
 
 
 class Warnings:
-    """Sentences about one cfg, the first so many of them."""
+    """Warnings about a cfg; those beyond the limit are counted but not kept."""
 
     def __init__(self, source: str, limits: Limits = DEFAULT, *, has_lines: bool = True) -> None:
         self.source = source
         self.has_lines = has_lines
-        self.most = limits.warnings
-        self.found: list[str] = []
-        self.left_out = 0
+        self.limit = limits.warnings
+        self.sentences: list[str] = []
+        self.omitted = 0
 
     def add(self, line: int, message: str) -> None:
         """Adds `message` about `line`."""
-        if self.most is not None and len(self.found) >= self.most:
-            self.left_out += 1
+        if self.limit is not None and len(self.sentences) >= self.limit:
+            self.omitted += 1
         else:
             place = f"{self.source}:{line}" if self.has_lines else self.source
-            self.found.append(printable(f"{place}: {message}"))
+            self.sentences.append(printable(f"{place}: {message}"))
 
     def all(self) -> tuple[str, ...]:
-        """The warnings in order; the last one says how many were left out."""
-        if not self.left_out:
-            return tuple(self.found)
-        return (*self.found, printable(f"{self.source}: and {self.left_out:,} more warnings"))
+        """The warnings in order; the last one says how many were omitted."""
+        if not self.omitted:
+            return tuple(self.sentences)
+        return (*self.sentences, printable(f"{self.source}: and {self.omitted:,} more warnings"))
 
 
 def is_text(source: Source) -> bool:
@@ -127,16 +127,15 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
     path = Path(source)
     name = path.name
     try:
-        opened = opening.open_regular(path)
+        opened_file = opening.open_regular(path)
     except opening.NotRegularError as error:
         raise CfgError(f"{name}: {error.strerror}; pass the path of a cfg", source=name) from None
-    with opened as file:
-        found = os.fstat(file.fileno())
+    with opened_file as file:
+        size = os.fstat(file.fileno()).st_size
         start = file.read(_START)
-        _refuse_kind(
-            start, found.st_size, name
-        )  # before the size: a .weights file is told by its name
-        _refuse_size(found.st_size, limits, name)
+        # Before the size, so that the error for a .weights file says what it is.
+        _refuse_kind(start, size, name)
+        _refuse_size(size, limits, name)
         content = start + file.read(-1 if limits.size_bytes is None else limits.size_bytes)
     _refuse_size(len(content), limits, name)
     return content.decode("utf-8-sig", "backslashreplace"), name
@@ -160,8 +159,8 @@ def _refuse_size(size: int, limits: Limits, name: str) -> None:
 def _refuse_kind(start: bytes, size: int, name: str) -> None:
     """Raises CfgError if the first bytes are not text that Darknet can read."""
 
-    def refused(what: str, fix: str) -> CfgError:
-        return CfgError(f"{name}: {what}, not a cfg; {fix}", source=name, detected=what)
+    def refused(detected: str, fix: str) -> CfgError:
+        return CfgError(f"{name}: {detected}, not a cfg; {fix}", source=name, detected=detected)
 
     kind = magic.kind_of(start, size=size, name=name)
     if kind is None and magic.is_weights(start):
@@ -220,12 +219,12 @@ def read_sections(
     name, start, options = "", 0, list[Option]()
     keys: set[str] = set()
 
-    def refuse(what: str, line: int, found: int, limit: int) -> CfgError:
+    def exceeds(problem: str, line: int, count: int, limit: int) -> CfgError:
         return CfgError(
-            f"{source}: {what}; line {line}; pass limits= to lift this",
+            f"{source}: {problem}; line {line}; pass limits= to lift this",
             source=source,
             line=line,
-            found=found,
+            found=count,
             limit=limit,
         )
 
@@ -235,20 +234,21 @@ def read_sections(
 
     lines = text.removeprefix("\ufeff").split("\n")
     if limits.lines is not None and len(lines) > limits.lines:
-        what = f"{len(lines):,} lines, more than {limits.lines:,}"
-        raise refuse(what, limits.lines + 1, len(lines), limits.lines)
+        problem = f"{len(lines):,} lines, more than {limits.lines:,}"
+        raise exceeds(problem, limits.lines + 1, len(lines), limits.lines)
     for line, raw in enumerate(lines, 1):
         if limits.line_length is not None and len(raw) > limits.line_length:
-            what = f"a line of {len(raw):,} characters, more than {limits.line_length:,}"
-            raise refuse(what, line, len(raw), limits.line_length)
+            problem = f"a line of {len(raw):,} characters, more than {limits.line_length:,}"
+            raise exceeds(problem, line, len(raw), limits.line_length)
         stripped = raw.translate(_DROPPED)
         if not stripped.strip() or stripped[0] in "#;\0":
             continue
-        odd = next((c for c in _COMMENT.split(stripped, 1)[0] if c.isspace()), None)
+        before_comment = _COMMENT.split(stripped, 1)[0]
+        odd = next((character for character in before_comment if character.isspace()), None)
         if odd:
             # Probably copied from a web page; Darknet takes it as part of the key or value.
             raise CfgError(
-                f"{source}: character U+{ord(odd):04X} looks like a blank but is not one for "
+                f"{source}: character U+{ord(odd):04X} looks like a blank but is not a blank to "
                 f"Darknet; line {line}; replace it by a blank",
                 source=source,
                 line=line,
@@ -270,8 +270,8 @@ def read_sections(
             start, options = line, []
             keys.clear()
             if limits.sections is not None and len(sections) >= limits.sections:
-                what = f"more than {limits.sections:,} sections"
-                raise refuse(what, line, len(sections) + 1, limits.sections)
+                problem = f"more than {limits.sections:,} sections"
+                raise exceeds(problem, line, len(sections) + 1, limits.sections)
             continue
         if not name:
             raise CfgError(
@@ -292,8 +292,8 @@ def read_sections(
         keys.add(key)
         options.append(Option(key, reading.value, line))
         if limits.options is not None and len(options) > limits.options:
-            what = f"more than {limits.options:,} options in [{name[:_SHOWN]}]"
-            raise refuse(what, line, len(options), limits.options)
+            problem = f"more than {limits.options:,} options in [{name[:_SHOWN]}]"
+            raise exceeds(problem, line, len(options), limits.options)
     finish()
     return sections
 
@@ -317,12 +317,12 @@ def unknown_section(
 ) -> CfgError:
     """The error for a `[name]` that Darknet does not know (parser.c:1524).
 
-    `commented` is the section that hank-ai's Darknet sees in the line, if it sees one.
+    `commented` is the section that hank-ai's Darknet reads in the line; None if it refuses it.
     """
-    other = f"hank-ai's reads [{commented}]" if commented else "hank-ai's refuses it"
+    hank_ai = f"hank-ai's reads [{commented}]" if commented else "hank-ai's refuses it"
     return CfgError(
         f"{source}: unknown section {written[:_SHOWN]}; line {line}; AlexeyAB's Darknet would put "
-        f"an empty layer there, {other}{hint}",
+        f"an empty layer there, {hank_ai}{hint}",
         source=source,
         line=line,
         section=written[:_SHOWN],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolotf.darknet.graph_checks import check_forgetful
+from yolotf.darknet.graph_checks import check_stateless
 from yolotf.formats.request import ConversionInput
 from yolotf.graphs import raw_heads
 from yolotf.models.variables import plain
@@ -19,7 +19,7 @@ def traced(conversion: ConversionInput, *, batch_size: int | None) -> tuple[Any,
     classes], for all boxes of all heads in cfg order, before thresholding and suppression. With
     `suppression` they are the outputs of `suppressed`.
     """
-    check_forgetful(
+    check_stateless(
         conversion.network,
         "an exported graph is stateless; convert to .onnx, .keras or .safetensors",
     )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from yolotf.darknet import cfg
-from yolotf.darknet.graph_checks import check_forgetful, output_layers
+from yolotf.darknet.graph_checks import check_stateless, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
 from yolotf.graphs import tf_errors, tf_operations
 from yolotf.graphs.frame_loop import in_order
@@ -267,7 +267,7 @@ class FoldedNetwork:
         """
         images = tf.convert_to_tensor(images)
         if variables is not None:
-            check_forgetful(self.network, "a separate graph has no video to keep it for")
+            check_stateless(self.network, "a separate graph has no video to keep it for")
         if not self.states:
             return self._run(images, {}, variables)[0]
         heads, after = self.step(images, self.states)

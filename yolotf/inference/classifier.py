@@ -12,7 +12,7 @@ import numpy.typing as npt
 from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, names_for
-from yolotf.darknet.graph_checks import check_forgetful
+from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
@@ -265,7 +265,7 @@ class Classifier:
             UnsupportedSectionError: the network is recurrent.
         """
         saved_model.check(folder, overwrite=overwrite)
-        check_forgetful(self.network, "an exported SavedModel is stateless; use the Classifier")
+        check_stateless(self.network, "an exported SavedModel is stateless; use the Classifier")
         from yolotf.inference import classifier_function  # imports TensorFlow
 
         arrays = self._served.hwio_weights()

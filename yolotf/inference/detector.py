@@ -13,7 +13,7 @@ from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
-from yolotf.darknet.graph_checks import check_forgetful
+from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
@@ -278,7 +278,7 @@ class Detector:
             UnsupportedSectionError: the network is recurrent.
         """
         saved_model.check(folder, overwrite=overwrite)
-        check_forgetful(self.network, "an exported SavedModel is stateless; use the Detector")
+        check_stateless(self.network, "an exported SavedModel is stateless; use the Detector")
         from yolotf.inference import export  # imports TensorFlow
         from yolotf.inference.detector_function import InferenceFunction  # imports TensorFlow
 

@@ -49,7 +49,7 @@ def of_convolution(
         return None
     if window.strides != sliding.strides:
         return None
-    before = sliding.before
+    before = sliding.padding_before
     if (begins, positions) == ([before, before], _expected(window, extents, sliding)):
         return None
     return f"{text}, Darknet {before} on all sides"
@@ -73,7 +73,7 @@ def of_pool(window: Window, call: Call, section: cfg.Layer) -> str | None:
         return "zeros before a pooling layer, Darknet ignores positions outside the image"
     extents = _extents(source.shape, section)
     begins, positions = _windows(window, extents, sides)
-    before, wanted = sliding.before, _expected(window, extents, sliding)
+    before, wanted = sliding.padding_before, _expected(window, extents, sliding)
     if (begins, positions) == ([before, before], wanted):
         return None
     return (
@@ -93,7 +93,7 @@ def _windows(window: Window, extents: Sequence[int], sides: Any) -> tuple[list[i
 def _expected(window: Window, extents: Sequence[int], sliding: Sliding) -> list[int]:
     """Returns the windows of rows and columns that Darknet has."""
     return [
-        (extent + sliding.around - size) // stride + 1
+        (extent + sliding.total_padding - size) // stride + 1
         for extent, size, stride in zip(extents, window.size, window.strides, strict=True)
     ]
 

@@ -6,7 +6,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from yolotf.darknet import stock
 from yolotf.darknet.detection_options import DetectionOptions, Resize
-from yolotf.darknet.graph_checks import check_forgetful
+from yolotf.darknet.graph_checks import check_stateless
 from yolotf.inference import Detector
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 
@@ -117,7 +117,7 @@ def detector_of(settings: Settings) -> Detector:
         OSError: a file cannot be read on this node.
     """
     network = stock.as_network(settings.network)
-    check_forgetful(network, "Ray mixes the images of many videos; use a Detector for each video")
+    check_stateless(network, "Ray mixes the images of many videos; use a Detector for each video")
     return Detector(
         network,
         settings.weights,

@@ -38,7 +38,7 @@ class Antialiased(Layer):
     antialiasing: int
 
     @property
-    def around(self) -> int:
+    def total_padding(self) -> int:
         """Padding of rows (and of columns), the sum of both sides."""
         raise NotImplementedError
 
@@ -48,7 +48,7 @@ class Antialiased(Layer):
         if not self.antialiasing:
             return self.output_shape
         rows, columns = (
-            positions(extent + self.around, self.size, 1) for extent in self.input_shape[:2]
+            positions(extent + self.total_padding, self.size, 1) for extent in self.input_shape[:2]
         )
         return Shape(rows, columns, self.output_shape.channels)
 

@@ -147,7 +147,7 @@ class Convolutional(Antialiased):
         return not (self.input_shape.channels % self.groups or self.filters % self.groups)
 
     @property
-    def around(self) -> int:
+    def total_padding(self) -> int:
         """Padding of rows (and of columns), the sum of both sides."""
         return 2 * self.padding
 
@@ -156,7 +156,7 @@ class Convolutional(Antialiased):
         """Rows and columns of zeros that the only window reads beyond the padding."""
         if self.antialiasing:
             return sharp(self).overhang
-        return overhang(self, self.size, (self.stride_y, self.stride_x), self.around)
+        return overhang(self, self.size, (self.stride_y, self.stride_x), self.total_padding)
 
     @property
     def kernel_source(self) -> int | None:
@@ -178,7 +178,7 @@ class Convolutional(Antialiased):
         # GPU only: on a CPU, Darknet ignores coordconv and uses zeros as binary kernel.
         key = self.set_key("binary", "coordconv")
         if key:
-            return Refusal(f"{key}= cannot be built", key)
+            return Refusal(f"{key}= is not supported", key)
         if self.dilation > 1 and 2 * self.padding != self.size - 1:
             return Refusal(
                 f"dilation={self.dilation} with size={self.size} and a padding of {self.padding} "

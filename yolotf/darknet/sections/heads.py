@@ -55,7 +55,7 @@ class BoxRule(NamedTuple):
     scale_x_y: float = 1.0
     """The factor of the center in its cell."""
     shift: float = 0.0
-    """By which share of its size a box is moved (gaussian_yolo_layer.c:143)."""
+    """The share of its size that a box is moved by (gaussian_yolo_layer.c:143)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ class Head(Layer):
 
     ends_graph = True
     reads_channels: ClassVar[bool] = True
-    """Whether each box is some channels of a cell; False: the input is one row for the image."""
+    """Whether each box is some channels of a cell; otherwise the input is a row for the image."""
     anchors_in_cells: ClassVar[bool] = False
-    """Whether anchors are in cells of its grid; False: in pixels of the network's input."""
+    """Whether anchors are in cells of its grid, rather than in pixels of the network's input."""
 
     @property
     def entries(self) -> int:
@@ -190,7 +190,7 @@ class Yolo(Head):
 
 
 _POINTS = {"left_top": 0.5, "right_bottom": -0.5}
-"""`yolo_point=` -> by which share of its size a box is moved."""
+"""`yolo_point=` -> the share of its size that a box is moved by."""
 
 
 @section("region")
@@ -264,14 +264,15 @@ class Detection(Head):
         num = options.int("num", 1, at_least=1)
         _refuse_many(options, "num", num)
         side = options.int("side", 7, at_least=1)
-        needed, found = side * side * ((1 + coords) * num + classes), place.input_shape.floats
-        if needed != found:
+        needed = side * side * ((1 + coords) * num + classes)
+        inputs = place.input_shape.floats
+        if needed != inputs:
             raise options.fail(
                 f"side={side} num={num} coords={coords} classes={classes} needs {needed} inputs, "
-                f"the layer before has {found} outputs",
+                f"the layer before has {inputs} outputs",
                 "side",
                 expected=needed,
-                found=found,
+                found=inputs,
             )
         return cls(
             **place.fields(place.input_shape),
@@ -306,7 +307,7 @@ class Detection(Head):
 def _other_coords(head: Head) -> Refusal | None:
     if head.coords == 4:
         return None
-    return Refusal(f"coords={head.coords}: only boxes of 4 can be decoded", "coords")
+    return Refusal(f"coords={head.coords}: only boxes of 4 coordinates can be decoded", "coords")
 
 
 def compare(layers: Sequence[Layer], strides: Sequence[int], before: Before) -> None:
@@ -338,26 +339,26 @@ def compare(layers: Sequence[Layer], strides: Sequence[int], before: Before) -> 
 
 def _check_activation(before: Before, options: Options, place: Place, new_coords: bool) -> None:
     """Warns if the sigmoid is missing or applied twice (yolo_layer.c:673)."""
-    entering = before.layer(place.before)
-    if entering is None or entering.type != "convolutional":
+    convolution = before.layer(place.before)
+    if convolution is None or convolution.type != "convolutional":
         return
-    found = activation_of(entering)
-    where = f"line {entering.line_of('activation')}"
+    activation = activation_of(convolution)
+    where = f"line {convolution.line_of('activation')}"
     if options.place:
-        where = f"section {entering.index}"
-    if new_coords and found != "logistic":
+        where = f"section {convolution.index}"
+    if new_coords and activation != "logistic":
         before.warn(
             options.section,
             "new_coords",
             f"new_coords=1 needs activation=logistic in the convolution before, {where} has "
-            f"{found}; both Darknets decode values that are not probabilities",
+            f"{activation}; both Darknets decode values that are not probabilities",
         )
-    elif not new_coords and found == "logistic" and entering.section.option("activation"):
+    elif not new_coords and activation == "logistic" and convolution.section.option("activation"):
         before.warn(
-            entering.section,
+            convolution.section,
             "activation",
             "activation=logistic before a head without new_coords=1, which takes the sigmoid "
-            "itself; linear belongs there",
+            "itself; use linear",
         )
 
 
@@ -390,13 +391,13 @@ def _pixels(
 
 
 def _refuse_many(options: Options, key: str, count: int) -> None:
-    most = options.limits.anchors
-    if most is not None and count > most:
+    limit = options.limits.anchors
+    if limit is not None and count > limit:
         raise options.fail(
-            f"{key}={count:,} is more than {most:,} anchors; pass limits= to lift this",
+            f"{key}={count:,} is more than {limit:,} anchors; pass limits= to lift this",
             key,
             found=count,
-            limit=most,
+            limit=limit,
         )
 
 

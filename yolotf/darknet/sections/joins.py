@@ -28,9 +28,9 @@ class Route(Layer):
         """All inputs."""
         return self.inputs
 
-    def channels_from(self, entering: float) -> float:
-        """One of `groups` parts."""
-        return entering / self.groups
+    def channels_from(self, input_channels: float) -> float:
+        """One of `groups` equal parts of the inputs' channels."""
+        return input_channels / self.groups
 
     @property
     def window(self) -> str:

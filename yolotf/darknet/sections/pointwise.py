@@ -60,7 +60,7 @@ class Softmax(Layer):
         """Options for which Darknet reads beyond its input."""
         if self.spatial:
             # softmax_layer.c:110 reads past its input on a GPU; on a CPU it is ignored.
-            return Refusal("[softmax] with spatial= cannot be built", "spatial")
+            return Refusal("[softmax] with spatial= is not supported", "spatial")
         channels = self.input_shape.channels
         if channels % self.groups and not self.tree:
             return Refusal(f"groups={self.groups} does not divide {channels} channels", "groups")

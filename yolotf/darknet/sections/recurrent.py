@@ -104,7 +104,7 @@ class Recurrent(Layer):
     def refusal(self, network: Surroundings) -> Refusal | None:
         """Refusals of the sub-layers, and windows for which Darknet aborts."""
         if key := self.set_key("xnor"):
-            return Refusal(f"{key}= cannot be built in [{self.type}]", key)
+            return Refusal(f"{key}= is not supported in [{self.type}]", key)
         for part in self.sublayers:
             layer = part.layer
             if isinstance(layer, Convolutional):

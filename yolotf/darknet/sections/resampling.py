@@ -105,7 +105,7 @@ class Pool(Antialiased):
         return overhang(self, self.size, (self.stride_y, self.stride_x), self.padding)
 
     @property
-    def around(self) -> int:
+    def total_padding(self) -> int:
         """Padding of rows (and of columns), the sum of both sides."""
         return self.padding
 
@@ -113,7 +113,7 @@ class Pool(Antialiased):
         """Options that Darknet only supports on GPUs, and more channels than the input has."""
         key = self.set_key("maxpool_zero_nonmax")
         if key:
-            return Refusal(f"{key}= cannot be built", key)
+            return Refusal(f"{key}= is not supported", key)
         if self.maxpool_depth and self.antialiasing:
             return Refusal(
                 f"maxpool_depth=1 with antialiasing={self.antialiasing}: Darknet skips the blur "

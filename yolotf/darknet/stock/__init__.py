@@ -1,8 +1,8 @@
 """Stock networks written as Python: `network("yolov4", classes=3)`.
 
 Each is the network of the cfg of the same name that ships with Darknet (AlexeyAB/darknet cfg/),
-layer for layer, so files trained with that cfg load into it. What training needs (learning rate,
-loss weights, augmentation) is written too for detectors: Darknet can train from
+layer for layer, so files trained with that cfg load into it. Detectors also have the options for
+training (learning rate, loss weights, augmentation): Darknet can train from
 `network(...).to_cfg()`.
 
 References between layers are never typed in: every builder method returns the index of the layer
@@ -37,7 +37,7 @@ FAMILIES = (yolov4, yolov3, yolov2, yolov7, scaled, csresnext, efficientnet, cla
 """The modules that register networks."""
 
 _NOT_DARKNET = re.compile(r"yolo(v?(5|6|8|9|1\d|26)|x|r|nas|s$|world)")
-"""Names of detectors that others made in other frameworks."""
+"""Names of detectors from other frameworks."""
 
 
 @public
@@ -52,18 +52,18 @@ def network(
 
     Args:
         name: one of `NAMES` or `CLASSIFIERS`; upper case, `_`, `-` and spaces make no difference.
-        classes: what it tells apart; by default what the stock cfg does, as the 80 of COCO.
-        size: of the image in pixels, one number or `(height, width)`, multiples of the
-            coarsest head's stride, 32 in most; by default the stock cfg's.
-        channels: of the image.
+        classes: number of classes; by default that of the stock cfg, such as the 80 of COCO.
+        size: image size in pixels, a number or `(height, width)`: multiples of the coarsest head's
+            stride, 32 for most networks; by default the stock cfg's.
+        channels: image channels.
 
     Returns:
-        The network, its lines being those of its own `to_cfg()`.
+        The network; its lines are those of its `to_cfg()`.
 
     Raises:
         CfgError: an unknown name (facts `name`, `known`, `nearest`), or a number that the
             network cannot have.
-        TypeError: an argument is no number; the message shows the call that was meant.
+        TypeError: an argument is not a number; the message shows the call that was meant.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a stock network's, as network('yolov4'), not {name!r:.80}")
@@ -76,7 +76,7 @@ def network(
         nearest = difflib.get_close_matches(key, builder.DETECTORS, n=1)
         suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}" if nearest else ""
         if _NOT_DARKNET.match(key):
-            # Near in name only: the weights are PyTorch's, and no .weights file exists.
+            # Similar in name only: its weights are PyTorch's, and no .weights file exists.
             nearest = []
             suggestion = f"; {name} is not a Darknet network and has no .weights files"
         elif name.endswith(".cfg"):
@@ -89,21 +89,21 @@ def network(
         )
     if classes is None:
         classes = stock.classes
-    for what, count in (("classes", classes), ("channels", channels)):
+    for option, count in (("classes", classes), ("channels", channels)):
         if count < 1:
             raise CfgError(
-                f"{stock.name}: {what} must be at least 1, not {count}",
+                f"{stock.name}: {option} must be at least 1, not {count}",
                 source=stock.name,
                 found=count,
             )
     if size is None:
         size = stock.size
     height, width = _height_and_width(name, size)
-    for what, pixels in (("height", height), ("width", width)):
+    for side, pixels in (("height", height), ("width", width)):
         if pixels < stock.stride or pixels % stock.stride:
             nearest_size = max(1, round(pixels / stock.stride)) * stock.stride
             raise CfgError(
-                f"{stock.name}: {what} {pixels} is not a multiple of {stock.stride}; "
+                f"{stock.name}: {side} {pixels} is not a multiple of {stock.stride}; "
                 f"the nearest is {nearest_size}",
                 source=stock.name,
                 found=pixels,
@@ -123,7 +123,7 @@ def _is_int(value: object) -> bool:
 
 
 def _check_counts(name: str, classes: object, channels: object) -> None:
-    """Raises for what is no count, with the call that was meant."""
+    """Raises TypeError unless both are whole numbers; the message shows the call that was meant."""
     if classes is not None and not _is_int(classes):
         advice = "a count; names go to Detector(..., class_names=...)"
         if isinstance(classes, (list, tuple)):
@@ -138,10 +138,10 @@ def _check_counts(name: str, classes: object, channels: object) -> None:
 
 
 def _height_and_width(name: str, size: object) -> tuple[int, int]:
-    """`size` as (height, width).
+    """Returns `size` as (height, width).
 
     Raises:
-        TypeError: it is neither a whole number nor two.
+        TypeError: it is neither a whole number nor a pair of them.
     """
     if _is_int(size):
         return int(size), int(size)  # type: ignore[call-overload]
@@ -153,13 +153,13 @@ def _height_and_width(name: str, size: object) -> tuple[int, int]:
     )
     if written:
         width, height = written.groups()
-        meant = f"({height}, {width}), height first" if height else width
+        correct = f"({height}, {width}), height first" if height else width
     elif isinstance(size, float) and size.is_integer():
-        meant = str(int(size))
+        correct = str(int(size))
     else:
-        meant = "416, or (height, width)"
+        correct = "416, or (height, width)"
     raise TypeError(
-        f"size must be a number or two, as network({name!r}, size={meant}); not {size!r:.80}"
+        f"size must be a number or two, as network({name!r}, size={correct}); not {size!r:.80}"
     )
 
 
@@ -169,25 +169,25 @@ def as_network(
     classes: int | None = None,
     dialect: Dialect | None = None,
 ) -> cfg.Network:
-    """A network from whatever names one: itself, a stock name, a cfg's path or its text.
+    """Returns a network given as a `Network`, a stock name, or a cfg's path or text.
 
     Args:
-        source: a file of that name goes before a stock network.
-        classes: for another number of classes than it says.
-        dialect: whose reading of a cfg counts, see `parse_cfg`.
+        source: the network; a file of that name takes precedence over a stock network.
+        classes: number of classes, if it differs from the cfg's.
+        dialect: the fork of Darknet to follow; see `parse_cfg`.
 
     Raises:
-        CfgError: the cfg is broken, or there is neither such a file nor such a network.
+        CfgError: the cfg is invalid, or there is neither such a file nor such a network.
     """
     if isinstance(source, cfg.Network):
-        found = source
+        given = source
     elif (
         isinstance(source, str) and re.fullmatch(r"[\w\- ]+", source) and not Path(source).is_file()
     ):
         return network(source) if classes is None else network(source, classes=classes)
     else:
-        found = cfg.parse_cfg(source, dialect=dialect)
-    return found if classes is None else found.with_classes(classes)
+        given = cfg.parse_cfg(source, dialect=dialect)
+    return given if classes is None else given.with_classes(classes)
 
 
 NAMES: tuple[str, ...] = tuple(stock.name for stock in builder.DETECTORS.values())
@@ -198,4 +198,4 @@ CLASSIFIERS: tuple[str, ...] = tuple(stock.name for stock in builder.CLASSIFIERS
 
 
 find = as_network
-"""Its name in programs written for 0.1.0."""
+"""The name of `as_network` in version 0.1.0."""

@@ -1,4 +1,4 @@
-"""Parts that networks of several families have, and what their heads have in common."""
+"""Blocks and head options that several families of networks share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ V4_SCALES: tuple[dict[str, Value], ...] = (
     {"scale_x_y": 1.1},
     {"scale_x_y": 1.05, "random": 1},
 )
-"""Of the three heads, the finest first."""
+"""Options that differ between the three heads, the finest first."""
 V4_TINY_HEAD: dict[str, Value] = {**CIOU_HEAD, "scale_x_y": 1.05, "random": 0, "resize": 1.5}
 NEW_COORDS_HEAD: dict[str, Value] = {
     "new_coords": 1,
@@ -66,7 +66,7 @@ CSP_DARKNET53 = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
 
 
 def bottlenecks(net: Builder, filters: int, count: int) -> int:
-    """`count` convolutions, 1x1 to `filters` and 3x3 to twice as many in turn."""
+    """Adds `count` convolutions, alternately 1x1 to `filters` and 3x3 to twice as many."""
     for number in range(count):
         if number % 2:
             net.conv(2 * filters, 3)
@@ -76,7 +76,7 @@ def bottlenecks(net: Builder, filters: int, count: int) -> int:
 
 
 def residual(net: Builder, bottleneck: int, filters: int) -> int:
-    """1x1, 3x3, and the input added."""
+    """Adds a 1x1 and a 3x3 convolution, and a shortcut from their input."""
     source = net.last
     net.conv(bottleneck, 1)
     net.conv(filters, 3)
@@ -84,7 +84,7 @@ def residual(net: Builder, bottleneck: int, filters: int) -> int:
 
 
 def residual_stage(net: Builder, filters: int, blocks: int) -> int:
-    """Halves the image, then `blocks` residual blocks."""
+    """Halves the image, then adds `blocks` residual blocks."""
     net.conv(filters, 3, stride=2)
     for _ in range(blocks):
         residual(net, filters // 2, filters)
@@ -92,10 +92,10 @@ def residual_stage(net: Builder, filters: int, blocks: int) -> int:
 
 
 def csp_stage(net: Builder, filters: int, blocks: int, *, halve: bool = True) -> int:
-    """Halves the image; residual blocks on one of two branches, joined again.
+    """Halves the image, then adds two branches, one with residual blocks, and joins them.
 
-    With `halve` each branch has half the channels; without, all of them, and the blocks
-    narrow inside.
+    With `halve` each branch has half the channels. Without it each has all channels, and the
+    blocks have half of them inside.
     """
     width = filters // 2 if halve else filters
     source = net.conv(filters, 3, stride=2)
@@ -110,7 +110,7 @@ def csp_stage(net: Builder, filters: int, blocks: int, *, halve: bool = True) ->
 
 
 def pools(net: Builder) -> tuple[int, int, int, int]:
-    """Spatial pyramid pooling: the input and its maxima over 5x5, 9x9 and 13x13 windows."""
+    """Adds maxima over 5x5, 9x9 and 13x13 windows; returns the input and these three layers."""
     source = net.last
     small = net.maxpool(5, 1)
     net.route(source)
@@ -120,14 +120,14 @@ def pools(net: Builder) -> tuple[int, int, int, int]:
 
 
 def spp(net: Builder) -> int:
-    """The pyramid joined, the largest window first."""
+    """Adds spatial pyramid pooling, joined with the largest window first."""
     return net.route(*reversed(pools(net)))
 
 
 def csp_spp(net: Builder, filters: int, blocks: int, *, narrow: bool = False) -> int:
-    """The pyramid on one of two branches, `blocks` pairs of convolutions after it.
+    """Adds two branches, one with pyramid pooling and `blocks` pairs of convolutions; joins them.
 
-    With `narrow` one convolution is before it, else three.
+    With `narrow`, one convolution precedes the pooling, otherwise three.
     """
     source = net.last
     bypass = net.conv(filters, 1)
@@ -145,7 +145,7 @@ def csp_spp(net: Builder, filters: int, blocks: int, *, narrow: bool = False) ->
 
 
 def csp_neck(net: Builder, filters: int, blocks: int) -> int:
-    """A neck block of the csp networks: `blocks` pairs of convolutions on one of two branches."""
+    """Adds a neck block of the csp networks: two branches, one with `blocks` convolution pairs."""
     source = net.conv(filters, 1)
     bypass = net.conv(filters, 1)
     net.route(source)
@@ -157,13 +157,13 @@ def csp_neck(net: Builder, filters: int, blocks: int) -> int:
 
 
 def upsampled(net: Builder, filters: int) -> int:
-    """1x1 and twice the rows and columns."""
+    """Adds a 1x1 convolution, and twice the rows and columns."""
     net.conv(filters, 1)
     return net.upsample()
 
 
 def merge_up(net: Builder, lateral: int, filters: int) -> int:
-    """The layer before, upsampled, after the backbone's `lateral`; both cut to `filters`."""
+    """Joins the backbone's `lateral` and the upsampled last layer, each reduced to `filters`."""
     coarse = upsampled(net, filters)
     net.route(lateral)
     net.conv(filters, 1)
@@ -171,7 +171,7 @@ def merge_up(net: Builder, lateral: int, filters: int) -> int:
 
 
 def merge_down(net: Builder, fine: int, coarse: int, filters: int) -> int:
-    """`fine`, halved, before `coarse`."""
+    """Joins `fine`, at half its size, and `coarse`."""
     if fine != net.last:
         net.route(fine)
     net.conv(filters, 3, stride=2)
@@ -185,7 +185,7 @@ def path_aggregation(
     anchors: Sequence[float],
     heads: Sequence[Mapping[str, Value]],
 ) -> None:
-    """Pyramid pooling, the way up and down again, and three heads, the finest first."""
+    """Adds pyramid pooling, the way up and down again, and three heads, the finest first."""
     bottlenecks(net, 512, 3)
     spp(net)
     p5 = bottlenecks(net, 512, 3)
@@ -205,7 +205,7 @@ def path_aggregation(
 
 
 def tiny_backbone(net: Builder, last: int = 1024) -> tuple[int, int]:
-    """Seven convolutions, each pooled; returns those at 1/8 and 1/16 of the image."""
+    """Adds seven convolutions with pooling; returns those at 1/8 and 1/16 of the image size."""
     stages = []
     for filters in (16, 32, 64, 128, 256):
         stages.append(net.conv(filters, 3))
@@ -217,7 +217,7 @@ def tiny_backbone(net: Builder, last: int = 1024) -> tuple[int, int]:
 
 
 def prn_heads(net: Builder, fine: int, **head: Value) -> None:
-    """Two heads for the tiny anchors, with sums over the channels that both sides have."""
+    """Adds two heads for the tiny anchors, with shortcuts over the channels in common."""
     narrow = net.conv(256, 1)
     coarse = net.conv(256, 3)
     net.shortcut(narrow, "leaky")
@@ -232,7 +232,7 @@ def prn_heads(net: Builder, fine: int, **head: Value) -> None:
 
 
 def darknet53(net: Builder) -> list[int]:
-    """Five residual stages; returns the last layer of each."""
+    """Adds five residual stages; returns the last layer of each."""
     net.conv(32, 3)
     stages = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))
     return [residual_stage(net, filters, blocks) for filters, blocks in stages]

@@ -1,4 +1,4 @@
-"""What stock networks are written with, and the register of them."""
+"""The builder that stock networks are written with, and their registry."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Value = int | float | str | Sequence[int] | Sequence[float]
 class Builder:
     """Collects sections; each method adds one and returns its layer index.
 
-    `activation` is that of the convolutions from here on; a network whose neck differs from its
-    backbone sets it in between.
+    `activation` applies to the convolutions added after it is set; a network whose neck differs
+    from its backbone sets it in between.
     """
 
     def __init__(self, classes: int) -> None:
@@ -29,7 +29,7 @@ class Builder:
         return len(self.sections) - 1
 
     def filters(self, layer: int) -> int:
-        """Of the convolution with this index."""
+        """Returns the filters of the convolution with this index."""
         option = self.sections[layer].option("filters")
         return int(option.value) if option else 1
 
@@ -39,7 +39,7 @@ class Builder:
         return self.last
 
     def conv(self, filters: int, size: int, stride: int = 1, **others: Value) -> int:
-        """A convolution with batch norm; `others` beside or in place of what is usual."""
+        """Adds a convolution with batch norm; `others` extend or replace the usual options."""
         usual: dict[str, Value] = {
             "batch_normalize": 1,
             "filters": filters,
@@ -51,26 +51,26 @@ class Builder:
         return self.add("convolutional", **usual | others)
 
     def plain_conv(self, filters: int, size: int, *, pad: bool = True, **others: Value) -> int:
-        """A convolution with a bias."""
+        """Adds a convolution with a bias."""
         usual: dict[str, Value] = {"stride": 1, "activation": self.activation}
         if pad:
             usual["pad"] = 1
         return self.add("convolutional", filters=filters, size=size, **usual | others)
 
     def maxpool(self, size: int, stride: int) -> int:
-        """The largest of each window."""
+        """Adds a maximum over windows."""
         return self.add("maxpool", size=size, stride=stride)
 
     def upsample(self) -> int:
-        """Twice the rows and columns."""
+        """Adds an upsampling to twice the rows and columns."""
         return self.add("upsample", stride=2)
 
     def route(self, *layers: int) -> int:
-        """Joins `layers` in this order; one layer alone continues from there."""
+        """Concatenates `layers` in this order; with a single layer, continues from it."""
         return self.add("route", layers=[self._relative(layer) for layer in layers])
 
     def second_half(self) -> int:
-        """The second half of the channels of the layer before."""
+        """Takes the second half of the channels of the layer before."""
         return self.add("route", layers=-1, groups=2, group_id=1)
 
     def shortcut(self, layer: int, activation: str = "linear") -> int:
@@ -78,13 +78,13 @@ class Builder:
         return self.add("shortcut", **{"from": self._relative(layer)}, activation=activation)
 
     def yolo(self, anchors: Sequence[float], first: int, **options: Value) -> int:
-        """A head for the anchors `first`, `first + 1`, `first + 2`, with its convolution."""
+        """Adds a convolution and a head for the anchors `first` to `first + 2`."""
         return self.head("yolo", anchors, range(first, first + 3), options)
 
     def head(
         self, kind: str, anchors: Sequence[float], mask: range, options: Mapping[str, Value]
     ) -> int:
-        """`[yolo]`, or another of its kind, for the anchors of `mask`, with its convolution."""
+        """Adds a convolution and a `[yolo]` or `[Gaussian_yolo]` for the anchors of `mask`."""
         # With new_coords the sigmoid is the convolution's, not the head's (yolo_layer.c:673).
         activation = "logistic" if options.get("new_coords") else "linear"
         self._head_conv(len(mask), activation, 8 if kind == "Gaussian_yolo" else 4)
@@ -98,7 +98,7 @@ class Builder:
         )
 
     def region(self, anchors: Sequence[float], **options: Value) -> int:
-        """The head of YOLO version 2, for all its anchors, with its convolution."""
+        """Adds a convolution and the head of YOLO version 2, for all its anchors."""
         self._head_conv(len(anchors) // 2, "linear")
         return self.add(
             "region",
@@ -111,9 +111,9 @@ class Builder:
             **options,
         )
 
-    def _head_conv(self, anchors: int, activation: str, numbers: int = 4) -> None:
-        """The numbers of a box, objectness and the classes for each anchor; with bias."""
-        filters = anchors * (numbers + 1 + self.classes)
+    def _head_conv(self, anchors: int, activation: str, coords: int = 4) -> None:
+        """Adds the convolution of a head: coordinates, objectness and classes for each anchor."""
+        filters = anchors * (coords + 1 + self.classes)
         self.plain_conv(filters, 1, activation=activation)
 
     def _relative(self, layer: int) -> int:
@@ -121,7 +121,7 @@ class Builder:
 
 
 def section(kind: str, options: dict[str, Value]) -> cfg.Section:
-    """`[kind]` with `options` in their order, of no line yet."""
+    """Returns `[kind]` with `options` in their order, without line numbers."""
     return cfg.Section(
         kind, 0, tuple(cfg.Option(key, _text(value), 0) for key, value in options.items())
     )
@@ -142,7 +142,7 @@ class Stock(NamedTuple):
     size: int
     classes: int
     stride: int
-    """Pixels of the image to one cell of the coarsest head; Darknet warns about other sizes
+    """Image pixels per cell of the coarsest head; Darknet warns about sizes that are not a multiple
     (parser.c:1791)."""
     training: dict[str, Value]
     build: Callable[[Builder], None]
@@ -151,19 +151,19 @@ class Stock(NamedTuple):
 Build = Callable[[Builder], None]
 
 DETECTORS: dict[str, Stock] = {}
-"""Key of the name -> detector, in the order they are told in."""
+"""The key of its name -> detector, in the order in which errors list them."""
 CLASSIFIERS: dict[str, Stock] = {}
 
 
 def key(name: str) -> str:
-    """What names have in common that are the same but for case and separators."""
+    """Returns a name without case and separators, so that all its spellings are equal."""
     return re.sub(r"[-_\s]", "", name.lower())
 
 
 def detector(
     name: str, size: int, *, classes: int = 80, stride: int = 32, **options: Any
 ) -> Callable[[Build], Build]:
-    """Registers a network under `name` with its defaults and, see `training`, `[net]` options."""
+    """Registers a network with its defaults; `options` are `[net]` options (see `training`)."""
 
     def register(build: Build) -> Build:
         DETECTORS[key(name)] = Stock(name, size, classes, stride, training(**options), build)
@@ -192,9 +192,9 @@ def training(
     subdivisions: int = 8,
     **others: Value | None,
 ) -> dict[str, Value]:
-    """`[net]` options besides the image's: the rate falls tenfold after 80 and 90 %.
+    """Returns the `[net]` options for training: the rate falls tenfold after 80 and 90 %.
 
-    `others` beside or in place of what is usual; None for an option that is not written.
+    `others` extend or replace the usual options; None leaves an option out.
     """
     rounded = max_batches // 1000 * 1000
     usual: dict[str, Value | None] = {

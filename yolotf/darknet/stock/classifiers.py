@@ -1,4 +1,4 @@
-"""Classifiers, made for the 1000 classes of ImageNet."""
+"""Classifiers for the 1000 classes of ImageNet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def _class_conv(net: Builder, activation: str = "linear") -> None:
 
 
 def softmax(net: Builder, *, cost: bool = True) -> None:
-    """The end of a classifier; with `cost` as it is trained."""
+    """Adds the end of a classifier; `cost` adds the section that training needs."""
     net.add("softmax", groups=1)
     if cost:
         net.add("cost", type="sse")
@@ -111,7 +111,7 @@ def _vgg16(net: Builder) -> None:
 
 
 def _dense(net: Builder) -> None:
-    """Two dense layers, and one for the classes."""
+    """Adds two dense layers, and one for the classes."""
     for _ in range(2):
         net.add("connected", output=4096, activation="relu")
         net.add("dropout", probability=0.5)
@@ -155,7 +155,7 @@ def _densenet201(net: Builder) -> None:
 
 
 def _resnet(*blocks: int, groups: int = 1) -> Build:
-    """Residual stages, the last convolution of a block 4 times as wide, with `groups` 8 times."""
+    """Returns a build of residual stages; blocks end 4 times as wide, or 8 times with groups."""
     grouped: dict[str, Value] = {"groups": groups} if groups > 1 else {}
 
     def build(net: Builder) -> None:
@@ -168,7 +168,7 @@ def _resnet(*blocks: int, groups: int = 1) -> Build:
                 net.conv(filters, 1)
                 net.conv(filters, 3, stride=2 if stage and not block else 1, **grouped)
                 net.conv((8 if grouped else 4) * filters, 1, activation="linear")
-                # Around the first block of a stage, too: Darknet adds over common channels.
+                # Also around the first block of a stage: Darknet adds the channels in common.
                 net.shortcut(before, "leaky")
         if grouped:
             net.add("avgpool")

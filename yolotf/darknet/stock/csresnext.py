@@ -35,7 +35,7 @@ def _csresnext50_optimal(net: Builder) -> None:
 
 
 def _backbone(net: Builder) -> tuple[int, int]:
-    """Returns the ends of the stages at 1/16 and 1/8 of the image."""
+    """Adds the backbone; returns the last layers at 1/16 and 1/8 of the image size."""
     net.conv(64, 7, stride=2)
     source = net.maxpool(2, 2)
     _stage(net, source, 128, 64, 3, "leaky")
@@ -47,11 +47,12 @@ def _backbone(net: Builder) -> tuple[int, int]:
 
 
 def _stage(
-    net: Builder, source: int, filters: int, entering: int, blocks: int, activation: str
+    net: Builder, source: int, filters: int, branch_filters: int, blocks: int, activation: str
 ) -> int:
+    """Adds two branches, one with `blocks` grouped residual blocks, and joins them."""
     bypass = net.conv(filters, 1, activation=activation)
     net.route(source)
-    net.conv(entering, 1, activation=activation)
+    net.conv(branch_filters, 1, activation=activation)
     for _ in range(blocks):
         before = net.last
         net.conv(filters, 1)

@@ -1,4 +1,4 @@
-"""EfficientNet: the classifier, and a detector on it."""
+"""EfficientNet: a classifier, and a detector with the same backbone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from yolotf.darknet.stock.blocks import V3_HEAD, prn_heads
 from yolotf.darknet.stock.builder import Builder, classifier, detector
 from yolotf.darknet.stock.classifiers import softmax
 
-# Filters inside, kernel, stride, filters of the squeezed row, filters.
+# Expanded filters, kernel size, stride, squeezed filters, output filters.
 _BLOCKS = (
     (32, 3, 1, 8, 16),
     (96, 3, 2, 16, 24),
@@ -44,19 +44,19 @@ def _enet_coco(net: Builder) -> None:
 
 
 def _backbone(net: Builder, dropout: float) -> int:
-    """Returns the layer at 1/16 of the image with the most channels."""
+    """Adds the backbone; returns the layer at 1/16 of the image size with the most channels."""
     net.activation = "swish"
     net.conv(32, 3, stride=2)
     before, fine = 32, -1
-    for inside, size, stride, squeezed, filters in _BLOCKS:
+    for expanded, size, stride, squeezed, filters in _BLOCKS:
         source = net.last
-        widest = net.conv(inside, 1, pad=0)
+        expansion = net.conv(expanded, 1, pad=0)
         if stride == 2:
-            fine = widest
-        net.conv(inside, size, stride, groups=inside)
+            fine = expansion
+        net.conv(expanded, size, stride, groups=expanded)
         net.add("avgpool")
         net.plain_conv(squeezed, 1, pad=False)
-        net.plain_conv(inside, 1, pad=False, activation="logistic")
+        net.plain_conv(expanded, 1, pad=False, activation="logistic")
         net.add("scale_channels", **{"from": -4})
         net.conv(filters, 1, pad=0, activation="linear")
         if stride == 1 and filters == before:

@@ -27,7 +27,7 @@ _SCALED: dict[str, Any] = {
     "letter_box": 1,
     "ema_alpha": 0.9998,
 }
-"""How these train."""
+"""Training options that these networks share."""
 _APART_HEAD: dict[str, Value] = {
     **NEW_COORDS_HEAD,
     "objectness_smooth": 1,
@@ -118,12 +118,12 @@ def _yolov4_p6(net: Builder) -> None:
 
 
 def _csp_way_up(net: Builder, laterals: Sequence[tuple[int, int]], blocks: int) -> list[int]:
-    """A neck block for each lateral layer and its filters; the last layers."""
-    found = []
+    """Adds a neck block for each lateral layer and its filters; returns their last layers."""
+    levels = []
     for lateral, filters in laterals:
         merge_up(net, lateral, filters)
-        found.append(csp_neck(net, filters, blocks))
-    return found
+        levels.append(csp_neck(net, filters, blocks))
+    return levels
 
 
 def _heads_apart(
@@ -133,7 +133,7 @@ def _heads_apart(
     head: Mapping[str, Value],
     anchors: Sequence[float] = V4_ANCHORS,
 ) -> None:
-    """The way down first and all heads after it, the finest first."""
+    """Adds the way down, then all heads after it, the finest first."""
     levels = [pyramid[0]]
     for coarse in pyramid[1:]:
         filters = net.filters(coarse)
@@ -149,7 +149,7 @@ def _heads_apart(
 def _csp_pyramid(
     net: Builder, stages: Sequence[tuple[int, int]], neck_blocks: int
 ) -> tuple[int, int, int]:
-    """Backbone, pyramid pooling and the way up: the layers at 1/8, 1/16 and 1/32."""
+    """Adds backbone, pyramid pooling and the way up; returns the layers at 1/8, 1/16 and 1/32."""
     net.conv(32, 3)
     residual_stage(net, *stages[0])
     _, fine, middle, _ = (csp_stage(net, *stage) for stage in stages[1:])
@@ -160,7 +160,7 @@ def _csp_pyramid(
 
 
 def _csp_heads(net: Builder, p3: int, p4: int, p5: int, *, width: int, neck_blocks: int) -> None:
-    """Three heads on the way down again, the finest first; `p3` has `width` channels."""
+    """Adds three heads on the way down, the finest first; `p3` has `width` channels."""
     head = {**NEW_COORDS_HEAD, "iou_thresh": 0.2}
     net.conv(2 * width, 3)
     net.yolo(V4_ANCHORS, 0, **head, objectness_smooth=0, obj_normalizer=4.0, max_delta=5)

@@ -17,7 +17,7 @@ _V2_HEAD: dict[str, Value] = {
 
 
 _DARKNET19 = ((64, 0), (128, 1), (256, 1), (512, 2), (1024, 2))
-"""Filters of each stage and how often it narrows."""
+"""Filters and number of bottlenecks of each stage."""
 
 
 _VOC_ANCHORS = (
@@ -44,13 +44,13 @@ def _yolov2_voc(net: Builder) -> None:
 
 
 def _darknet19(net: Builder) -> list[int]:
-    """Five pooled stages; returns the last layer of each."""
+    """Adds five pooled stages; returns the last layer of each."""
     net.conv(32, 3)
     return [_pooled_stage(net, *stage) for stage in _DARKNET19]
 
 
 def _passed_through(net: Builder) -> None:
-    """The backbone, and a finer stage's rows and columns beside its channels."""
+    """Adds the backbone, and joins it with a finer stage whose pixels became channels."""
     stages = _darknet19(net)
     net.conv(1024, 3)
     coarse = net.conv(1024, 3)
@@ -102,7 +102,7 @@ def _yolov2_tiny_voc(net: Builder) -> None:
     exposure=0.75,
 )
 def _yolo9000(net: Builder) -> None:
-    """Classes in a tree, which Darknet keeps in a file of its own."""
+    """The classes form a tree, which Darknet reads from a separate file."""
     _darknet19(net)
     files = {"tree": "data/9k.tree", "map": "data/coco9k.map"}
     net.region(_9000_ANCHORS, jitter=0.2, rescore=1, **_V2_HEAD, **files)

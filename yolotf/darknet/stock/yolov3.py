@@ -86,7 +86,7 @@ def _yolov3_5l(net: Builder) -> None:
     max_epochs=300,
 )
 def _gaussian_yolov3_bdd(net: Builder) -> None:
-    """Each coordinate with a deviation of its own."""
+    """Yolov3 whose heads also output the standard deviation of each coordinate."""
     *_, fine, middle, _ = darknet53(net)
     bottlenecks(net, 512, 5)
     head: dict[str, Value] = {
@@ -109,13 +109,13 @@ def _v3_heads(
     head: Mapping[str, Value] = V3_HEAD,
     kind: str = "yolo",
 ) -> None:
-    """A head, and one more for each of `laterals`, which become finer."""
+    """Adds a head, and a finer one for each of `laterals`."""
     coarse, filters = net.last, 512
     first = 3 * len(laterals)
     net.conv(2 * filters, 3)
     net.head(kind, anchors, range(first, first + 3), head)
     for lateral in laterals:
-        # Below an eighth of the image the way up is no narrower.
+        # The way up never has fewer than 128 filters.
         narrow, filters = max(128, filters // 2), filters // 2
         first -= 3
         net.route(coarse)

@@ -1,4 +1,4 @@
-"""Version 4 and its small ones."""
+"""Version 4 and its tiny variants."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def _yolov4_tiny(net: Builder) -> None:
 
 @detector("yolov4-custom", 608, max_batches=500500, momentum=0.949, mosaic=1)
 def _yolov4_custom(net: Builder) -> None:
-    """yolov4 as Darknet's instructions for own classes take it; it trains otherwise."""
+    """yolov4 as Darknet's instructions for custom classes use it; only training differs."""
     _yolov4(net)
 
 
 @detector("yolov4-tiny-custom", 416, max_batches=500200, learning_rate=0.00261, subdivisions=1)
 def _yolov4_tiny_custom(net: Builder) -> None:
-    """yolov4-tiny for own classes: the finer head has anchors 0 to 2."""
+    """yolov4-tiny for custom classes: the finer head has anchors 0 to 2."""
     _, middle = _tiny_csp_backbone(net)
     coarse = _tiny_coarse_head(net, TINY_ANCHORS, 3)
     _tiny_finer_head(net, coarse, middle, 128, TINY_ANCHORS, 0)

@@ -45,7 +45,7 @@ def _yolov7_tiny(net: Builder) -> None:
 
 
 def _tiny_elan(net: Builder, filters: int) -> int:
-    """Two branches, two more convolutions on the second; all four joined, 1x1."""
+    """Adds two branches, the second with two more convolutions; joins all four outputs."""
     source = net.last
     bypass = net.conv(filters, 1)
     net.route(source)
@@ -105,7 +105,7 @@ def _yolov7x(net: Builder) -> None:
 
 
 def _csp_pools(net: Builder, filters: int) -> int:
-    """Pyramid pooling on one of two branches, the smallest window first."""
+    """Adds two branches, one with pyramid pooling, the smallest window first; joins them."""
     source = net.last
     bypass = net.conv(filters, 1)
     net.route(source)
@@ -120,7 +120,7 @@ def _csp_pools(net: Builder, filters: int) -> int:
 
 
 def _elan(net: Builder, filters: int, joined: int, depth: int = 4) -> int:
-    """Two branches, `depth` more convolutions on the second; every other output joined, 1x1."""
+    """Adds two branches, the second with `depth` more convolutions; joins every other output."""
     source = net.last
     bypass = net.conv(filters, 1)
     net.route(source)
@@ -131,7 +131,7 @@ def _elan(net: Builder, filters: int, joined: int, depth: int = 4) -> int:
 
 
 def _dense_elan(net: Builder, filters: int) -> int:
-    """As `_elan` with 3x3 convolutions half as wide, and every output joined."""
+    """Like `_elan`, with 3x3 convolutions of half the filters, and all outputs joined."""
     source = net.last
     bypass = net.conv(filters, 1)
     net.route(source)
@@ -142,7 +142,7 @@ def _dense_elan(net: Builder, filters: int) -> int:
 
 
 def _pool_and_stride(net: Builder, filters: int, *others: int) -> int:
-    """Halves the image twice over, by a maximum and by a stride, and joins both and `others`."""
+    """Halves the image by a maximum and by a stride; joins both results and `others`."""
     source = net.last
     net.maxpool(2, 2)
     pooled = net.conv(filters, 1)
@@ -153,7 +153,7 @@ def _pool_and_stride(net: Builder, filters: int, *others: int) -> int:
 
 
 def _v7_heads(net: Builder, anchors: Sequence[float], sources: Sequence[tuple[int, int]]) -> None:
-    """A head on each of the layers, after a 3x3 convolution of the given filters."""
+    """Adds a head for each (layer, filters), after a 3x3 convolution."""
     for number, (source, filters) in enumerate(sources):
         net.route(source)
         net.conv(filters, 3)
