@@ -16,7 +16,7 @@ from yolotf.files.fetching import TIMEOUT
 from yolotf.interfaces import KerasModel
 from yolotf.loading import diagnose, origins, partial
 from yolotf.loading.argument_checks import check_model_and_weights, forbid_in_tf_function
-from yolotf.loading.job import expected_network, plan_load
+from yolotf.loading.job import Job, expected_network, plan_load
 from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import extra_biases
@@ -197,18 +197,7 @@ def load_darknet_weights(
     if bn_epsilon == "darknet":
         for layer in differences.norms(model):
             layer.epsilon = BN_EPSILON
-    network_of_file = job.plan.network
-    whole = job.complete and (
-        network_of_file is None or job.plan.loaded_floats >= layout.floats(network_of_file)
-    )
-    notes = [
-        *file_warnings(job.header, network_of_file, file.path, has_heads=whole),
-        *job.notes,
-        *(
-            difference.message
-            for difference in differences.differences(model, network_of_file, job.plan.assignments)
-        ),
-    ]
+    warnings = tuple(_warnings(model, job, file.path))
     progress("loading", file.size_bytes, file.size_bytes)
     return LoadReport(
         path=file.name,
@@ -226,7 +215,7 @@ def load_darknet_weights(
         skipped=job.skipped,
         untouched=job.untouched,
         unused=job.unused,
-        warnings=tuple(notes),
+        warnings=warnings,
         zeroed=tuple(bias.name.rpartition("/")[0] for bias in biases),
     )
 
@@ -236,6 +225,18 @@ def _extra_biases(model: Any, plan: layout.Plan) -> list[layout.Slot]:
     if network_of(model) is not None:  # `build_model` adds no such bias
         return []
     return [bias for bias, _ in extra_biases(model, plan.assignments)]
+
+
+def _warnings(model: Any, job: Job, path: str) -> Iterable[str]:
+    """Yields warnings about the file, the layers and what the model computes."""
+    network = job.plan.network
+    is_whole = job.complete and (
+        network is None or job.plan.loaded_floats >= layout.floats(network)
+    )
+    yield from file_warnings(job.header, network, path, has_heads=is_whole)
+    yield from job.notes
+    for difference in differences.differences(model, network, job.plan.assignments):
+        yield difference.message
 
 
 def file_warnings(
