@@ -37,7 +37,7 @@ HEAD = f"""\
 The sections of a cfg that yolotf supports, and what it does with each option.
 [Darknet's options](darknet.md) has the options of `[net]`, and what Darknet's forks read
 differently. To find out whether your network is supported, call `yolotf.build_model("my.cfg")`: if
-not, it raises `UnsupportedSectionError` with the section, its line and what to change.
+not, it raises `UnsupportedSectionError` with the section, its line and the reason.
 
 For each section this page lists:
 
