@@ -173,7 +173,7 @@ def results(request, demo_files, tmp_path_factory):
         todo = pages.steps(pages.blocks(text_of(page)))
         folder = tmp_path_factory.mktemp(page.stem)
         if not pages.demo_is_run(todo):
-            demo.copied(demo_files, folder)
+            demo.copy_files(demo_files, folder)
         sessions.append((todo, folder))
     return dict(zip(wanted, pages.run(sessions), strict=True))
 

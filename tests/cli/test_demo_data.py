@@ -118,15 +118,15 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
 def test_copies_replace_no_file_of_the_users(offline, monkeypatch, tmp_path):
     make_wheel(offline, monkeypatch)
     data, folder = demo_data(), tmp_path / "out"
-    copies = demo.copied(data, folder)
+    copies = demo.copy_files(data, folder)
     assert [path.read_bytes() for path in copies] == [path.read_bytes() for path in data]
     stamps = [path.stat().st_mtime_ns for path in copies]
-    assert demo.copied(data, folder) == copies
+    assert demo.copy_files(data, folder) == copies
     assert [path.stat().st_mtime_ns for path in copies] == stamps, "they were there already"
     copies.cfg.write_text("my own")
     copies.names.unlink()
     with refused(FileExistsError) as caught:
-        demo.copied(data, folder)
+        demo.copy_files(data, folder)
     assert caught.value.filename == str(copies.cfg)
     assert copies.cfg.read_text() == "my own"
     assert not copies.names.exists(), "nothing is copied unless all can be"

@@ -237,7 +237,7 @@ def main() -> None:
     todo = steps(blocks(Path(sys.argv[1]).read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         if not demo_is_run(todo):
-            demo.copied(demo_data.demo_data(), Path(folder))
+            demo.copy_files(demo_data.demo_data(), Path(folder))
         (results,) = run([(todo, Path(folder))])
     for step, (printed, well) in zip(todo, results, strict=True):
         wrong = differs(printed, step.expected) if step.expected is not None else None

@@ -289,7 +289,7 @@ def require_file(path: str | None) -> None:
 
 
 @contextlib.contextmanager
-def opened(
+def open_weights(
     weights: str, network: cfg.Network | None, timeout: float | None
 ) -> Iterator[WeightsFile]:
     """Opens the weights file; shows the progress of a download on a terminal."""

@@ -47,7 +47,7 @@ def main(parsed: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         try:
             expected = _network(parsed, model) if parsed.cfg else None
-            opened = arguments.opened(parsed.file, expected, parsed.timeout)
+            opened = arguments.open_weights(parsed.file, expected, parsed.timeout)
             file = stack.enter_context(opened)
         except OSError as error:  # a URL that does not exist or denies access
             diagnosis = result.unreadable(parsed.file, error, _network(parsed, model))

@@ -41,7 +41,7 @@ def main(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def copied(data: DemoData, folder: Path) -> DemoData:
+def copy_files(data: DemoData, folder: Path) -> DemoData:
     """Copies the cached files to `folder`, where users may change them.
 
     Raises:
@@ -81,7 +81,7 @@ def _draw(detections: Detections, photo: Path, folder: Path) -> Path:
 def run(folder: str | os.PathLike[str]) -> None:
     """Copies the files, loads, detects, prints, and writes the photos with their boxes."""
     out = Path(folder)
-    data = copied(demo_data(), out)
+    data = copy_files(demo_data(), out)
     print(f"{out}: {', '.join(path.name for path in data)}")
 
     import tensorflow as tf  # imported lazily: slow

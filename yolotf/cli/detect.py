@@ -143,16 +143,16 @@ def main(parsed: argparse.Namespace) -> int:
             f"{len(missing)} of {plural(len(listed or ()), 'input')} do not exist; the first: "
             f"{missing[0]}"
         )
-    like: label_files.ResultsLike | None = None
+    instances: label_files.InstancesResults | None = None
     if parsed.coco_like:
-        like = label_files.ResultsLike(parsed.coco_like)
-        like.check(name for name in listed or () if not inputs.is_video(name))
+        instances = label_files.InstancesResults(parsed.coco_like)
+        instances.check(name for name in listed or () if not inputs.is_video(name))
     detector = _detector(parsed, network, names, only)
     if output is not None:
         output.folder.mkdir(parents=True, exist_ok=True)
-    coco: label_files.CocoResults | None = like
-    if like is not None:
-        like.pair(detector.class_names, max(head.classes for head in detector.network.heads))
+    coco: label_files.CocoResults | None = instances
+    if instances is not None:
+        instances.pair(detector.class_names, max(head.classes for head in detector.network.heads))
     elif parsed.coco_json:
         coco = label_files.CocoResults(detector.class_names)
     run = _run(parsed, detector, output)
@@ -168,7 +168,7 @@ def main(parsed: argparse.Namespace) -> int:
                 coco.add(name, result.frame, result.detections, result.size, result.seconds)
     if coco is not None:
         coco.write(parsed.coco_json, overwrite=parsed.overwrite, inputs=read)
-    for text in like.notes if like is not None else ():
+    for text in instances.notes if instances is not None else ():
         arguments.note(text)
     if output is not None and output.renamed:
         arguments.note(output.about_renamed())

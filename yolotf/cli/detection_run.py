@@ -80,7 +80,7 @@ class DetectionRun:
         """Writes the label file of an image or frame, if wanted; stores its path in the result."""
         if self.labels and self.output is not None and result.detections is not None:
             suffix = "" if result.frame is None else f"-{result.frame:06d}"
-            path = self.output.path_for(f"{inputs.stem(result.path)}{suffix}", ".txt")
+            path = self.output.path_for(f"{inputs.output_stem(result.path)}{suffix}", ".txt")
             label_files.write_labels(
                 path,
                 result.detections,

@@ -113,8 +113,8 @@ def is_missing(name: str) -> bool:
     return not is_stream(name) and not Path(name).exists()
 
 
-def stem(name: str) -> str:
-    """Returns the name of an input's drawing, without extension."""
+def output_stem(name: str) -> str:
+    """Returns the name of the drawing and labels of an input, without extension."""
     if _is_camera(name):
         return f"camera-{name}"
     if is_stream(name):

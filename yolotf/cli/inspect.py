@@ -34,7 +34,7 @@ def main(parsed: argparse.Namespace) -> int:
     elif parsed.classes is not None:
         raise ValueError("--classes needs --cfg: it replaces the number of classes of that network")
     try:
-        with arguments.opened(parsed.file, network, parsed.timeout) as file:
+        with arguments.open_weights(parsed.file, network, parsed.timeout) as file:
             inspection = result.inspect(file, network)
     except OSError as error:
         if parsed.json:

@@ -138,7 +138,7 @@ def _image_entry(image_id: int, image: _ImageResult) -> dict[str, Any]:
     return entry
 
 
-class ResultsLike(CocoResults):
+class InstancesResults(CocoResults):
     """COCO results with the image and category ids of a COCO instances file."""
 
     def __init__(self, source: str) -> None:

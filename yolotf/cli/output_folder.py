@@ -50,14 +50,14 @@ class OutputFolder:
     def drawing_for(self, source: str) -> Path:
         """Returns the path for the drawing of an image or video."""
         if inputs.is_video(source):
-            return self.path_for(inputs.stem(source), ".mp4")
+            return self.path_for(inputs.output_stem(source), ".mp4")
         # Inputs named on standard input are not all known in advance.
         self._taken.add(Path(source).resolve())
         if (file := _identity(source)) is not None:
             self._inputs.add(file)
         extension = Path(source).suffix
         can_keep = extension.lower() in inputs.DRAWN
-        return self.path_for(inputs.stem(source), extension if can_keep else ".png")
+        return self.path_for(inputs.output_stem(source), extension if can_keep else ".png")
 
     def path_for(self, stem: str, extension: str) -> Path:
         """Returns a free path of this stem and extension, numbered if the plain name is taken."""

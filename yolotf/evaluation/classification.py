@@ -16,7 +16,7 @@ from yolotf.darknet import data_files
 from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, check_named, read_names
 from yolotf.errors import YolotfError
-from yolotf.evaluation.data_set import existing
+from yolotf.evaluation.data_set import existing_path
 from yolotf.evaluation.run import reason
 from yolotf.files import opening
 from yolotf.files.lookup import Lookup
@@ -90,7 +90,7 @@ def _read_data_file(path: Path) -> LabelledImages:
             path=str(path),
         )
     classes = _names(path, lookup, labels_name)
-    list_file = existing(lookup, list_name)
+    list_file = existing_path(lookup, list_name)
     lines = opening.read_lines(list_file, max_bytes=opening.MAX_LIST_BYTES, kind="a list of images")
     listed_paths = [line.strip() for line in lines if line.strip()]
     if not listed_paths:
@@ -130,7 +130,7 @@ def _label_in(path: str, classes: Sequence[str]) -> str | None:
 
 
 def _names(path: Path, lookup: Lookup, name: str) -> tuple[str, ...]:
-    names_file = existing(lookup, name)
+    names_file = existing_path(lookup, name)
     check_named(names_file, path)
     return tuple(read_names(names_file))
 

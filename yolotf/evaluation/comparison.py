@@ -77,7 +77,7 @@ def _not_a_result(path: _Path, why: str) -> YolotfError:
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the differences between two results (`b` minus `a`), in percentage points.
+    """Returns the differences between two results, `b` minus `a`.
 
     Returns:
         `settings`: the settings that differ, as [a, b]; `numbers`: name -> {"a", "b",

@@ -119,10 +119,10 @@ def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
     lists = _lists(data, "valid", notes)
     lookup = Lookup(Path(path))
     names = _names(data, lookup, notes)
-    paths = _paths_in(existing(lookup, lists[0]), lookup)
+    paths = _paths_in(existing_path(lookup, lists[0]), lookup)
     difficult: list[Path | None] = []
     if data.difficult is not None:
-        difficult = _difficult_labels(existing(lookup, data.difficult), lookup, like)
+        difficult = _difficult_labels(existing_path(lookup, data.difficult), lookup, like)
     return _labelled(data, paths, names, notes, lookup, like, difficult)
 
 
@@ -136,7 +136,7 @@ def _read_yaml(path: Path, like: Fork) -> DataSet:
     paths: list[Path] = []
     if data.valid or data.train:
         for name in _lists(data, "val", notes):
-            source = existing(lookup, name, *folders)
+            source = existing_path(lookup, name, *folders)
             if source.is_dir():
                 paths += _images_in(source)
             else:
@@ -207,7 +207,7 @@ def _lists(data: DataFile, key: str, notes: list[str]) -> tuple[str, ...]:
 def _names(data: DataFile, lookup: Lookup, notes: list[str]) -> tuple[str, ...]:
     """Returns a data file's class names, or those of a file beside it."""
     if data.names_file is not None:
-        names_file = existing(lookup, data.names_file)
+        names_file = existing_path(lookup, data.names_file)
         check_named(names_file, data.path)
         return read_names(names_file)
     beside = names_beside(data.path.parent)
@@ -220,7 +220,7 @@ def _names(data: DataFile, lookup: Lookup, notes: list[str]) -> tuple[str, ...]:
     return names
 
 
-def existing(lookup: Lookup, name: str, *folders: Path) -> Path:
+def existing_path(lookup: Lookup, name: str, *folders: Path) -> Path:
     """Returns the file or folder that a data file names.
 
     Raises:

@@ -46,7 +46,8 @@ def paired(data: DataSet, class_names: Sequence[str], classes: int | None) -> Da
         if data.class_names != names:
             note = (
                 f"{data.source}: the network's class names are not known; its {count} classes are "
-                "taken as COCO's, as those of the data set are; if not, give their names (--names)"
+                "taken as COCO's, as those of the data set are; if not, pass class_names=, or "
+                "--names"
             )
             data = dataclasses.replace(data, notes=(*data.notes, note))
     if data.coco is not None:
@@ -176,8 +177,8 @@ def _categories_by_name(
     is_unknown = np.array([class_id is None for class_id in class_ids], bool)
     if not labels[~is_unknown].any():
         raise YolotfError(
-            f"{data.source}: none of its categories ({_some(data.class_names)}) is a class of "
-            f"the network ({_some(names)}); is it another network's?",
+            f"{data.source}: none of its categories ({_first_names(data.class_names)}) is a class "
+            f"of the network ({_first_names(names)}); is it another network's?",
             expected=len(names),
             found=0,
         )
@@ -188,7 +189,7 @@ def _categories_by_name(
     if unknown:
         notes.append(
             f"{data.source}: {plural(int(labels[is_unknown].sum()), 'label')} left out, of "
-            f"categories that are not classes of the network: {_some(unknown)}"
+            f"categories that are not classes of the network: {_first_names(unknown)}"
         )
     return class_ids, notes
 
@@ -214,7 +215,7 @@ def _categories_in_order(
         raise YolotfError(
             f"{data.source}: {plural(len(data.class_names), 'category', 'categories')} for the "
             f"{plural(classes, 'class', 'classes')} of the network, whose names are not known; "
-            "give them (--names, class_names=) to pair by name",
+            "pass class_names=, or --names, to pair by name",
             expected=classes,
             found=len(data.class_names),
         )
@@ -222,7 +223,8 @@ def _categories_in_order(
     names = tuple(data.class_names[number] for number in chosen)
     note = (
         f"{data.source}: the network's class names are not known; its categories are taken in "
-        f"the order of their ids, {_some(names)}; give the names (--names) to pair by name"
+        f"the order of their ids, {_first_names(names)}; pass class_names=, or --names, to pair by "
+        "name"
     )
     return class_ids, names, [note]
 
@@ -247,6 +249,6 @@ def _renumbered(data: DataSet, class_ids: Sequence[int | None]) -> DataSet:
     return dataclasses.replace(data, images=images)
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{shown}, ... ({len(names)})" if len(names) > 5 else shown
