@@ -85,7 +85,7 @@ def detections(
     order: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]: ...
 def fit(
-    pictures: list[NDArray[Any]],
+    images: list[NDArray[Any]],
     shape: tuple[int, int, int],
     inner: list[tuple[int, int]],
     *,

@@ -1,4 +1,4 @@
-// Multiplication of sizes that come from outside. Uses only the standard library.
+// Multiplication of sizes that may be wrong. Uses only the standard library.
 #ifndef YOLOTF_CSRC_BASE_PRODUCT_H_
 #define YOLOTF_CSRC_BASE_PRODUCT_H_
 
@@ -7,7 +7,8 @@
 
 namespace yolotf {
 
-// a * b; -1 if it overflows 64 bits or a factor is negative, as the product of others may be.
+/// Returns a * b, or -1 if that overflows or a factor is negative. Products of products are
+/// therefore -1 as soon as one of them is.
 constexpr std::int64_t product(std::int64_t a, std::int64_t b) noexcept {
   if (a < 0 || b < 0 || (a != 0 && b > std::numeric_limits<std::int64_t>::max() / a)) {
     return -1;

@@ -1,4 +1,4 @@
-// Class trees of [region]: selects the class of a box. Uses only the standard library.
+// Class trees of [region], which give a box its class. Uses only the standard library.
 #ifndef YOLOTF_CSRC_DETECT_CLASS_TREE_H_
 #define YOLOTF_CSRC_DETECT_CLASS_TREE_H_
 
@@ -8,36 +8,39 @@
 
 namespace yolotf {
 
-/// A tree of classes, as read from the file of `tree=` (tree.c).
+/// A tree of classes, as the file of `tree=` describes it (tree.c).
 class ClassTree {
  public:
-  // A class and its probability, multiplied by those of all classes above it.
-  struct Share {
+  struct ClassProbability {
     std::int64_t class_id = -1;
-    float probability = 0;
+    float probability = 0;  // absolute: multiplied by those of all classes above
   };
 
-  /// parents: the class above each class, which comes before it; -1 for a root. groups: lengths of
-  /// the runs of classes with the same parent, covering all classes; each run has its softmax.
-  /// Throws std::invalid_argument if the arguments are invalid; indices are not checked later.
-  ClassTree(const std::vector<std::int64_t>& parents, const std::vector<std::int64_t>& groups);
+  /// parents: the class above each class, with a lower index; -1 for a root.
+  /// group_sizes: the classes in order are divided into groups of these sizes; the classes of a
+  /// group have the same parent and share a softmax.
+  /// Throws std::invalid_argument unless the arguments describe a tree.
+  ClassTree(const std::vector<std::int64_t>& parents, const std::vector<std::int64_t>& group_sizes);
 
   std::int64_t classes() const noexcept { return classes_; }
 
-  /// The last class whose probability is above a half; class_id is -1 if there is none
+  /// Returns the last class whose probability is above 0.5; class_id is -1 if there is none
   /// (get_region_boxes, region_layer.c:379-420; hierarchy_predictions, tree.c:37).
-  /// numbers: the raw output of each class; may be NaN. waiting: scratch memory, reused.
-  Share last_likely(const float* numbers, std::vector<Share>* waiting) const;
+  /// logits: the raw output of each class, of any value; scratch: memory to reuse.
+  ClassProbability last_above_half(const float* logits,
+                                   std::vector<ClassProbability>* scratch) const;
 
  private:
-  struct Run {  // classes [begin, end) with the same parent
+  struct Group {  // classes `begin` to `end` - 1
     std::int64_t begin = 0;
     std::int64_t end = 0;
   };
 
   std::int64_t classes_;
-  std::vector<Run> runs_;            // by parent
-  std::vector<std::size_t> starts_;  // index in `runs_` of the runs below class i - 1
+  std::vector<Group> groups_;  // sorted by parent
+  // The groups below class i are groups_[first_group_[i + 1]] up to, not including,
+  // groups_[first_group_[i + 2]]. Class -1 stands above the roots.
+  std::vector<std::size_t> first_group_;
 };
 
 }  // namespace yolotf

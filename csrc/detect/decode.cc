@@ -16,9 +16,9 @@ namespace yolotf {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kGreedyBeta = 0.6F;  // box_diou's own exponent, box.c:206; beta_nms is ignored
+constexpr float kGreedyBeta = 0.6F;  // fixed in box_diou, box.c:206, whatever beta_nms says
 
-// Center first, relative to the input or the image, as in Darknet.
+// As in Darknet: center and sides, relative to the input or the image.
 struct Box {
   float x = 0;
   float y = 0;
@@ -30,18 +30,19 @@ struct Box {
 struct Candidate {
   float score = 0;
   std::int32_t class_id = 0;
-  std::size_t box = 0;  // in `places`
+  std::size_t box = 0;  // index in Candidates::boxes
 };
 
-// The position of a box in the raw numbers. Most boxes are never decoded: only scores are needed.
-struct Place {
+// Where a box is in the raw heads. Its sides are decoded only if its scores are high enough.
+struct BoxIndex {
   std::size_t head = 0;
   std::int64_t index = 0;  // by row, column, anchor
 };
 
 struct Candidates {
-  std::vector<Place> places;     // of boxes with a candidate; for Order::kHankAi of all likely ones
-  std::vector<Candidate> found;  // in Darknet's order: by box, then class
+  // Boxes that have a candidate. For Order::kHankAi, all with an objectness above the threshold.
+  std::vector<BoxIndex> boxes;
+  std::vector<Candidate> all;  // in Darknet's order: by box, then class
 };
 
 float logistic(float raw) noexcept {
@@ -52,10 +53,10 @@ float exponential(float raw) noexcept {
   return static_cast<float>(std::exp(static_cast<double>(raw)));
 }
 
-// A lower bound, and a close one, of the raw numbers whose logistic is above `least`. Numbers below
-// it need no evaluation; those above are evaluated and compared.
-float raw_limit(double least) noexcept {
-  const double lowered = least * (1 - 1e-6);
+// Returns a close lower bound of the raw numbers whose logistic is above `threshold`. Only numbers
+// above it have to be evaluated and compared.
+float raw_limit(double threshold) noexcept {
+  const double lowered = threshold * (1 - 1e-6);
   if (!(lowered > 0)) {
     return -kInfinity;
   }
@@ -70,22 +71,24 @@ bool is_wanted(const DecodeOptions& options, std::int64_t class_id) noexcept {
   return index >= options.unwanted.size() || !options.unwanted[index];
 }
 
-// Collects candidates from class numbers, which are probabilities or logits.
-class Scorer {
+// Adds the candidates of boxes, one box after the other. Methods that add return whether they have
+// added any.
+class CandidateCollector {
  public:
-  Scorer(const DecodeOptions& options, Candidates* out) : options_(options), out_(out) {}
+  CandidateCollector(const DecodeOptions& options, Candidates* out)
+      : options_(options), out_(out) {}
 
-  // Probabilities are `factor` * logistic(raw); `factor` is at most 1.
+  // For class probabilities `factor` * logistic(raw); `factor` is at most 1.
   bool add_logistic(float objectness, float factor, const float* raw, std::int64_t classes) {
-    const double least = static_cast<double>(options_.score) /
-                         (static_cast<double>(objectness) * static_cast<double>(factor));
-    const float limit = raw_limit(least);
-    int likely = 0;
+    const double threshold = static_cast<double>(options_.score_threshold) /
+                             (static_cast<double>(objectness) * static_cast<double>(factor));
+    const float limit = raw_limit(threshold);
+    int above_limit = 0;
     for (std::int64_t i = 0; i < classes; ++i) {
-      likely += static_cast<int>(raw[i] > limit);
+      above_limit += static_cast<int>(raw[i] > limit);
     }
     bool any = false;
-    for (std::int64_t i = 0; likely > 0 && i < classes; ++i) {
+    for (std::int64_t i = 0; above_limit > 0 && i < classes; ++i) {
       if (raw[i] > limit) {
         any |= add(objectness * (logistic(raw[i]) * factor), i);
       }
@@ -93,32 +96,32 @@ class Scorer {
     return any;
   }
 
-  // Probabilities are `factor` * number, for any number.
-  bool add_plain(float objectness, float factor, const float* numbers, std::int64_t classes) {
+  // For class probabilities `factor` * raw.
+  bool add_plain(float objectness, float factor, const float* raw, std::int64_t classes) {
     bool any = false;
     for (std::int64_t i = 0; i < classes; ++i) {
-      any |= add(objectness * (numbers[i] * factor), i);
+      any |= add(objectness * (raw[i] * factor), i);
     }
     return any;
   }
 
   bool add(float score, std::int64_t class_id) {
-    if (!(score > options_.score) || !is_wanted(options_, class_id)) {
+    if (!(score > options_.score_threshold) || !is_wanted(options_, class_id)) {
       return false;
     }
-    out_->found.push_back({score, static_cast<std::int32_t>(class_id), out_->places.size()});
+    out_->all.push_back({score, static_cast<std::int32_t>(class_id), out_->boxes.size()});
     return true;
   }
 
-  // Sets the box of the candidates added since the last call.
-  void place(const Place& place) { out_->places.push_back(place); }
+  // Ends a box: the candidates added since the last call are its.
+  void end_box(const BoxIndex& box) { out_->boxes.push_back(box); }
 
  private:
   const DecodeOptions& options_;
   Candidates* out_;
 };
 
-// Darknet's softmax with temperature 1 (blas.c), stabilized by subtracting the maximum.
+// Darknet's softmax with temperature 1 (blas.c), which subtracts the maximum first.
 void softmax(const float* raw, std::int64_t count, float* out) {
   float largest = -kInfinity;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -134,7 +137,9 @@ void softmax(const float* raw, std::int64_t count, float* out) {
   }
 }
 
-std::int64_t coords_of(HeadKind kind) noexcept { return kind == HeadKind::kGaussianYolo ? 8 : 4; }
+std::int64_t coordinate_count(HeadKind kind) noexcept {
+  return kind == HeadKind::kGaussianYolo ? 8 : 4;
+}
 
 // A head for one image.
 class Head {
@@ -144,8 +149,8 @@ class Head {
   Head(const Head&) = delete;
   Head& operator=(const Head&) = delete;
 
-  // Lists the candidates of the head, whose index is `number`.
-  virtual void find(std::size_t number, Candidates* out) = 0;
+  // Adds the candidates of the head, the `head_index`th of the network.
+  virtual void find_candidates(std::size_t head_index, Candidates* out) = 0;
   virtual Box box(std::int64_t index) const noexcept = 0;
 };
 
@@ -158,8 +163,8 @@ class AnchorHead : public Head {
         head_(head),
         raw_(raw),
         options_(options),
-        coords_(coords_of(rule.kind)),
-        entries_(coords_ + 1 + rule.classes),
+        coordinates_(coordinate_count(rule.kind)),
+        entries_(coordinates_ + 1 + rule.classes),
         rows_(static_cast<float>(head.rows)),
         columns_(static_cast<float>(head.columns)),
         offset_(static_cast<float>(0.5 * (static_cast<double>(rule.scale_x_y) - 1.0))),
@@ -174,32 +179,35 @@ class AnchorHead : public Head {
     }
   }
 
-  void find(std::size_t number, Candidates* out) override {
-    Scorer scorer(options_, out);
+  void find_candidates(std::size_t head_index, Candidates* out) override {
+    CandidateCollector collector(options_, out);
     const std::int64_t count = head_.rows * head_.columns * rule_.boxes;
-    // In [region] without softmax a class number may be above 1, so objectness alone rules out
-    // nothing.
-    const bool decides = rule_.kind != HeadKind::kRegion || rule_.softmax || rule_.tree != nullptr;
-    const float limit = !decides           ? -kInfinity
-                        : rule_.new_coords ? options_.score
-                                           : raw_limit(static_cast<double>(options_.score));
+    // In [region] without softmax a class probability may be above 1, so that a low objectness
+    // excludes nothing.
+    const bool objectness_decides =
+        rule_.kind != HeadKind::kRegion || rule_.softmax || rule_.tree != nullptr;
+    const float limit = !objectness_decides ? -kInfinity
+                        : rule_.new_coords
+                            ? options_.score_threshold
+                            : raw_limit(static_cast<double>(options_.score_threshold));
     constexpr std::int64_t kBlock = 256;
-    std::int64_t likely[kBlock];
+    std::int64_t selected[kBlock];
     for (std::int64_t start = 0; start < count; start += kBlock) {
       const std::int64_t end = std::min(count, start + kBlock);
-      std::int64_t found = 0;
+      std::int64_t selected_count = 0;  // without branches
       for (std::int64_t i = start; i < end; ++i) {
-        likely[found] = i;
-        found += static_cast<std::int64_t>(!decides || raw_[i * entries_ + coords_] > limit);
+        selected[selected_count] = i;
+        selected_count += static_cast<std::int64_t>(!objectness_decides ||
+                                                    raw_[i * entries_ + coordinates_] > limit);
       }
-      for (std::int64_t i = 0; i < found; ++i) {
-        const float* raw = raw_ + likely[i] * entries_;
-        const float objectness = objectness_of(raw[coords_]);
-        if (decides && !(objectness > options_.score)) {
+      for (std::int64_t i = 0; i < selected_count; ++i) {
+        const float* raw = raw_ + selected[i] * entries_;
+        const float objectness = objectness_of(raw[coordinates_]);
+        if (objectness_decides && !(objectness > options_.score_threshold)) {
           continue;
         }
-        if (score(raw, objectness, &scorer) || options_.order == Order::kHankAi) {
-          scorer.place({number, likely[i]});
+        if (add_classes(raw, objectness, &collector) || options_.order == Order::kHankAi) {
+          collector.end_box({head_index, selected[i]});
         }
       }
     }
@@ -221,11 +229,13 @@ class AnchorHead : public Head {
     return rule_.class_fix && objectness < 0.5F ? 0.0F : objectness;  // region_layer.c:389
   }
 
-  bool score(const float* raw, float objectness, Scorer* scorer) {
-    const float* classes = raw + coords_ + 1;
+  // Adds the candidates of the box at `raw`; returns whether there are any.
+  bool add_classes(const float* raw, float objectness, CandidateCollector* collector) {
+    const float* classes = raw + coordinates_ + 1;
     if (rule_.tree != nullptr) {
-      const ClassTree::Share last = rule_.tree->last_likely(classes, &waiting_);
-      return last.class_id >= 0 && scorer->add(last.probability, last.class_id);
+      const ClassTree::ClassProbability selected =
+          rule_.tree->last_above_half(classes, &tree_scratch_);
+      return selected.class_id >= 0 && collector->add(selected.probability, selected.class_id);
     }
     if (rule_.kind == HeadKind::kRegion) {
       // Without a class tree, Darknet's CPU code applies softmax or nothing, never a logistic.
@@ -233,14 +243,14 @@ class AnchorHead : public Head {
         softmax(classes, rule_.classes, probabilities_.data());
         classes = probabilities_.data();
       }
-      return scorer->add_plain(objectness, 1, classes, rule_.classes);
+      return collector->add_plain(objectness, 1, classes, rule_.classes);
     }
     float factor = 1;
     if (rule_.kind == HeadKind::kGaussianYolo) {  // deviations lower the score
       factor = 1 - (logistic(raw[1]) + logistic(raw[3]) + logistic(raw[5]) + logistic(raw[7])) / 4;
     }
-    return rule_.new_coords ? scorer->add_plain(objectness, factor, classes, rule_.classes)
-                            : scorer->add_logistic(objectness, factor, classes, rule_.classes);
+    return rule_.new_coords ? collector->add_plain(objectness, factor, classes, rule_.classes)
+                            : collector->add_logistic(objectness, factor, classes, rule_.classes);
   }
 
   Box box(const float* raw, float column, float row, std::size_t anchor) const noexcept {
@@ -264,9 +274,9 @@ class AnchorHead : public Head {
     out.height = height * anchors_[anchor + 1];
     out.x = (column + (x * rule_.scale_x_y - offset_)) / columns_;
     out.y = (row + (y * rule_.scale_x_y - offset_)) / rows_;
-    if (rule_.point != 0) {  // position of the point in the box, gaussian_yolo_layer.c:143
-      out.x += out.width * rule_.point;
-      out.y += out.height * rule_.point;
+    if (rule_.center_shift != 0) {  // gaussian_yolo_layer.c:143
+      out.x += out.width * rule_.center_shift;
+      out.y += out.height * rule_.center_shift;
     }
     return out;
   }
@@ -275,18 +285,18 @@ class AnchorHead : public Head {
   const RawHead& head_;
   const float* raw_;
   const DecodeOptions& options_;
-  std::int64_t coords_;
-  std::int64_t entries_;
+  std::int64_t coordinates_;  // numbers before the objectness
+  std::int64_t entries_;      // numbers of a box
   float rows_;
   float columns_;
   float offset_;
-  std::vector<float> anchors_;  // relative to the input
-  std::vector<float> probabilities_;
-  std::vector<ClassTree::Share> waiting_;
+  std::vector<float> anchors_;        // relative to the input
+  std::vector<float> probabilities_;  // scratch memory for the softmax
+  std::vector<ClassTree::ClassProbability> tree_scratch_;
 };
 
-// YOLO version 1, detection_layer.c:49 and 288: class numbers of all cells, then confidences, then
-// boxes; channels first, as Darknet flattens the output of a convolution.
+// YOLO version 1, detection_layer.c:49 and 288: class probabilities of all cells, then confidences,
+// then boxes. Channels come first, as Darknet flattens the output of a convolution.
 class DetectionHead : public Head {
  public:
   DetectionHead(const HeadRule& rule, const RawHead& head, const float* raw,
@@ -298,22 +308,22 @@ class DetectionHead : public Head {
         confidences_(rule.side * rule.side * rule.classes),
         boxes_(confidences_ + rule.side * rule.side * rule.boxes) {}
 
-  void find(std::size_t number, Candidates* out) override {
-    Scorer scorer(options_, out);
-    std::vector<float> numbers(static_cast<std::size_t>(rule_.classes));
-    std::vector<float> shares(rule_.softmax ? numbers.size() : 0);
+  void find_candidates(std::size_t head_index, Candidates* out) override {
+    CandidateCollector collector(options_, out);
+    std::vector<float> raw(static_cast<std::size_t>(rule_.classes));
+    std::vector<float> softmaxed(rule_.softmax ? raw.size() : 0);
     for (std::int64_t cell = 0; cell < rule_.side * rule_.side; ++cell) {
       for (std::int64_t i = 0; i < rule_.classes; ++i) {
-        numbers[static_cast<std::size_t>(i)] = at(cell * rule_.classes + i);
+        raw[static_cast<std::size_t>(i)] = at(cell * rule_.classes + i);
       }
       if (rule_.softmax) {
-        softmax(numbers.data(), rule_.classes, shares.data());
+        softmax(raw.data(), rule_.classes, softmaxed.data());
       }
-      const float* probabilities = rule_.softmax ? shares.data() : numbers.data();
-      for (std::int64_t n = 0; n < rule_.boxes; ++n) {
-        const std::int64_t index = cell * rule_.boxes + n;
-        if (scorer.add_plain(at(confidences_ + index), 1, probabilities, rule_.classes)) {
-          scorer.place({number, index});
+      const float* probabilities = rule_.softmax ? softmaxed.data() : raw.data();
+      for (std::int64_t i = 0; i < rule_.boxes; ++i) {
+        const std::int64_t index = cell * rule_.boxes + i;
+        if (collector.add_plain(at(confidences_ + index), 1, probabilities, rule_.classes)) {
+          collector.end_box({head_index, index});
         }
       }
     }
@@ -326,7 +336,7 @@ class DetectionHead : public Head {
     Box out{(at(first) + static_cast<float>(cell % rule_.side)) / side,
             (at(first + 1) + static_cast<float>(cell / rule_.side)) / side, at(first + 2),
             at(first + 3)};
-    if (rule_.square) {
+    if (rule_.sqrt_sides) {
       out.width *= out.width;
       out.height *= out.height;
     }
@@ -334,6 +344,7 @@ class DetectionHead : public Head {
   }
 
  private:
+  // The number at `index` of Darknet's flat output.
   float at(std::int64_t index) const noexcept {
     const std::int64_t grid = head_.rows * head_.columns;
     return raw_[index % grid * head_.channels + index / grid];
@@ -343,20 +354,19 @@ class DetectionHead : public Head {
   const RawHead& head_;
   const float* raw_;
   const DecodeOptions& options_;
-  std::int64_t confidences_;  // index of the first
-  std::int64_t boxes_;        // index of the first
+  std::int64_t confidences_;  // index of the first confidence
+  std::int64_t boxes_;        // index of the first box
 };
 
 // Converts boxes relative to a letter-boxed input to boxes relative to the image
 // (yolo_layer.c:939).
 class LetterBox {
  public:
-  LetterBox(Extent image, Extent input) noexcept
+  LetterBox(ImageSize image, ImageSize input) noexcept
       : full_width_(static_cast<float>(input.width)),
         full_height_(static_cast<float>(input.height)) {
     const bool wide = full_width_ / static_cast<float>(image.width) <
                       full_height_ / static_cast<float>(image.height);
-    // Rounded down, but at least 1.
     const auto at_least_one = [](std::int64_t side) { return std::max<std::int64_t>(1, side); };
     width_ = static_cast<float>(wide ? input.width
                                      : at_least_one(image.width * input.height / image.height));
@@ -380,6 +390,7 @@ class LetterBox {
   float height_;
 };
 
+// What the overlap of boxes is computed from.
 struct Edges {
   explicit Edges(const Box& box) noexcept
       : left(box.x - box.width / 2),
@@ -399,24 +410,26 @@ struct Edges {
   float y;
 };
 
-// Whether box_iou, box_diou or box_diounms (box.c:163-230) of two boxes is above `options.iou`.
-bool excludes(const Edges& a, const Edges& b, const DecodeOptions& options) noexcept {
+// Whether box_iou, box_diou or box_diounms (box.c:163-230) of two boxes is above
+// `options.iou_threshold`.
+bool suppresses(const Edges& a, const Edges& b, const DecodeOptions& options) noexcept {
   const float across = std::min(a.right, b.right) - std::max(a.left, b.left);
   const float down = std::min(a.bottom, b.bottom) - std::max(a.top, b.top);
-  const float both = across > 0 && down > 0 ? across * down : 0;
-  const float either = a.area + b.area - both;
-  const float iou = either == 0 ? 0 : both / either;
-  // The other kinds only subtract from the IoU.
-  if (options.suppression == SuppressionKind::kDefault || !(iou > options.iou)) {
-    return iou > options.iou;
+  const float intersection = across > 0 && down > 0 ? across * down : 0;
+  const float box_union = a.area + b.area - intersection;
+  const float iou = box_union == 0 ? 0 : intersection / box_union;
+  // The other kinds subtract from the IoU.
+  if (options.suppression == SuppressionKind::kDefault || !(iou > options.iou_threshold)) {
+    return iou > options.iou_threshold;
   }
   const float width = std::max(a.right, b.right) - std::min(a.left, b.left);
   const float height = std::max(a.bottom, b.bottom) - std::min(a.top, b.top);
   const float diagonal = width * width + height * height;
   const float distance = (a.x - b.x) * (a.x - b.x) + (a.y - b.y) * (a.y - b.y);
-  const float share = diagonal == 0 ? 0 : distance / diagonal;
+  const float relative_distance = diagonal == 0 ? 0 : distance / diagonal;
   const bool greedy = options.suppression == SuppressionKind::kGreedyNms;
-  return iou - std::pow(share, greedy ? kGreedyBeta : options.beta) > options.iou;
+  return iou - std::pow(relative_distance, greedy ? kGreedyBeta : options.beta) >
+         options.iou_threshold;
 }
 
 // Best first; equal scores in the order of the candidates.
@@ -427,25 +440,25 @@ bool is_before(const Candidate& a, const Candidate& b) noexcept {
   return a.box != b.box ? a.box < b.box : a.class_id < b.class_id;
 }
 
-// Sorts candidates lazily, only as many as are requested.
-class Queue {
+// Sorts candidates as far as they are requested.
+class CandidateQueue {
  public:
-  explicit Queue(std::vector<Candidate>* candidates) : candidates_(*candidates) {}
+  explicit CandidateQueue(std::vector<Candidate>* candidates) : candidates_(*candidates) {}
 
-  // The next candidate; null after the last.
+  // Returns the next candidate; null after the last one.
   const Candidate* next() {
     if (next_ == sorted_) {
       if (sorted_ == candidates_.size()) {
         return nullptr;
       }
-      const auto place = [this](std::size_t index) {
+      const auto position = [this](std::size_t index) {
         return candidates_.begin() + static_cast<std::ptrdiff_t>(index);
       };
       const std::size_t end = std::min(candidates_.size(), sorted_ + step_);
-      std::nth_element(place(sorted_), place(end - 1), candidates_.end(), is_before);
-      std::sort(place(sorted_), place(end - 1), is_before);
+      std::nth_element(position(sorted_), position(end - 1), candidates_.end(), is_before);
+      std::sort(position(sorted_), position(end - 1), is_before);
       sorted_ = end;
-      step_ *= 2;  // so that sorting all costs little more than one full sort
+      step_ *= 2;  // so that sorting all in steps takes little longer than sorting them at once
     }
     return &candidates_[next_++];
   }
@@ -457,86 +470,89 @@ class Queue {
   std::size_t step_ = 512;
 };
 
-struct Kept {
+struct KeptBox {
   Candidate candidate;
   Box box;
 };
 
-// Greedy, for each class: keeps the best box, drops the boxes it suppresses, and so on
-// (do_nms_sort, box.c:812, and diounms_sort, box.c:868). Returns the kept boxes, best first.
+// Greedy non-maximum suppression, for each class: keeps the best box, drops the boxes that it
+// suppresses, and so on (do_nms_sort, box.c:812, and diounms_sort, box.c:868). Returns the kept
+// boxes, best first.
 template <typename BoxOf>
-std::vector<Kept> suppress(Candidates* candidates, const DecodeOptions& options,
-                           const BoxOf& box_of) {
-  std::int32_t highest = 0;
-  for (const Candidate& one : candidates->found) {
-    highest = std::max(highest, one.class_id);
+std::vector<KeptBox> suppress(Candidates* candidates, const DecodeOptions& options,
+                              const BoxOf& box_of) {
+  std::int32_t highest_class = 0;
+  for (const Candidate& candidate : candidates->all) {
+    highest_class = std::max(highest_class, candidate.class_id);
   }
+  const std::size_t classes = options.agnostic ? 1 : static_cast<std::size_t>(highest_class) + 1;
+  // The kept boxes of each class as a linked list of indices in `kept`, the last one first.
   constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-  std::vector<std::size_t> last(options.agnostic ? 1 : static_cast<std::size_t>(highest) + 1,
-                                kNone);  // the last of each class, an index into `kept`
-  std::vector<std::size_t> before;       // for each of `kept`, the previous one of its class
-  std::vector<Kept> kept;
-  std::vector<Edges> edges;  // for each of `kept`
-  Queue queue(&candidates->found);
+  std::vector<std::size_t> last_of_class(classes, kNone);
+  std::vector<std::size_t> previous;
+  std::vector<KeptBox> kept;
+  std::vector<Edges> edges;  // of each of `kept`
+  CandidateQueue queue(&candidates->all);
   while (static_cast<std::int64_t>(kept.size()) < options.max_boxes) {
-    const Candidate* one = queue.next();
-    if (one == nullptr) {
+    const Candidate* candidate = queue.next();
+    if (candidate == nullptr) {
       break;
     }
-    std::size_t& mine = last[options.agnostic ? 0 : static_cast<std::size_t>(one->class_id)];
-    const Box box = box_of(candidates->places[one->box]);
-    const Edges here(box);
-    std::size_t other = mine;
-    while (other != kNone && !excludes(edges[other], here, options)) {
-      other = before[other];
+    std::size_t& last =
+        last_of_class[options.agnostic ? 0 : static_cast<std::size_t>(candidate->class_id)];
+    const Box box = box_of(candidates->boxes[candidate->box]);
+    const Edges box_edges(box);
+    std::size_t other = last;
+    while (other != kNone && !suppresses(edges[other], box_edges, options)) {
+      other = previous[other];
     }
     if (other == kNone) {
-      before.push_back(mine);
-      mine = kept.size();
-      kept.push_back({*one, box});
-      edges.push_back(here);
+      previous.push_back(last);
+      last = kept.size();
+      kept.push_back({*candidate, box});
+      edges.push_back(box_edges);
     }
   }
   return kept;
 }
 
-// The position of each box in the order in which `options.order`'s Darknet leaves them.
+// Returns the position of each box of `candidates` in the order of `options.order`'s Darknet.
 std::vector<std::size_t> positions_in_darknet(const Candidates& candidates,
                                               const std::vector<HeadRule>& rules,
                                               const DecodeOptions& options) {
-  const std::vector<Place>& places = candidates.places;
-  std::vector<std::size_t> order(places.size());
+  const std::vector<BoxIndex>& boxes = candidates.boxes;
+  std::vector<std::size_t> order(boxes.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::int64_t classes = 0;
   for (const HeadRule& rule : rules) {
     classes = std::max(classes, rule.classes);
   }
-  std::vector<std::vector<const Candidate*>> of_class(static_cast<std::size_t>(classes));
-  for (const Candidate& one : candidates.found) {
-    of_class[static_cast<std::size_t>(one.class_id)].push_back(&one);
+  std::vector<std::vector<const Candidate*>> by_class(static_cast<std::size_t>(classes));
+  for (const Candidate& candidate : candidates.all) {
+    by_class[static_cast<std::size_t>(candidate.class_id)].push_back(&candidate);
   }
   const bool hank_ai = options.order == Order::kHankAi;
   if (hank_ai) {
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-      const std::int64_t first = places[a].index % rules[places[a].head].boxes;
-      const std::int64_t second = places[b].index % rules[places[b].head].boxes;
-      return std::tie(places[a].head, first) < std::tie(places[b].head, second);
+      const std::int64_t anchor_a = boxes[a].index % rules[boxes[a].head].boxes;
+      const std::int64_t anchor_b = boxes[b].index % rules[boxes[b].head].boxes;
+      return std::tie(boxes[a].head, anchor_a) < std::tie(boxes[b].head, anchor_b);
     });
   }
-  std::vector<float> scores(places.size());
+  std::vector<float> scores(boxes.size());  // in the class of the current sort
   const auto is_better = [&](std::size_t a, std::size_t b) { return scores[b] < scores[a]; };
-  for (const std::vector<const Candidate*>& mine : of_class) {
-    for (const Candidate* one : mine) {
-      scores[one->box] = one->score;
+  for (const std::vector<const Candidate*>& of_class : by_class) {
+    for (const Candidate* candidate : of_class) {
+      scores[candidate->box] = candidate->score;
     }
     if (hank_ai) {
-      // Moves boxes of equal score, too, even if no box is of this class.
+      // Not stable: it changes the order of equal scores, even if no box is of this class.
       std::sort(order.begin(), order.end(), is_better);
-    } else if (!mine.empty()) {
+    } else if (!of_class.empty()) {
       std::stable_sort(order.begin(), order.end(), is_better);
     }
-    for (const Candidate* one : mine) {
-      scores[one->box] = 0;
+    for (const Candidate* candidate : of_class) {
+      scores[candidate->box] = 0;
     }
   }
   std::vector<std::size_t> positions(order.size());
@@ -546,14 +562,14 @@ std::vector<std::size_t> positions_in_darknet(const Candidates& candidates,
   return positions;
 }
 
-// In pixels; a box without finite edges extends to the edges of the image.
-Detection to_corners(const Box& box, Extent image) noexcept {
+// Converts to pixels. Edges that are not finite become the image's.
+Detection to_detection(const Box& box, ImageSize image) noexcept {
   const auto width = static_cast<float>(image.width);
   const auto height = static_cast<float>(image.height);
   const float half_width = box.width * width / 2;
   const float half_height = box.height * height / 2;
-  const auto finite = [](float edge, float otherwise) {
-    return std::isfinite(edge) ? edge : otherwise;
+  const auto finite = [](float edge, float image_edge) {
+    return std::isfinite(edge) ? edge : image_edge;
   };
   Detection out;
   out.left = finite(box.x * width - half_width, 0);
@@ -565,8 +581,9 @@ Detection to_corners(const Box& box, Extent image) noexcept {
 
 }  // namespace
 
-std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t columns) noexcept {
-  // Far beyond any memory, yet products with small numbers fit into 64 bits.
+std::int64_t floats_per_image(const HeadRule& rule, std::int64_t rows,
+                              std::int64_t columns) noexcept {
+  // More than any memory holds; products with small numbers still fit into 64 bits.
   constexpr std::int64_t kMost = std::int64_t{1} << 40;
   if (rule.classes < 0 || rule.classes > std::numeric_limits<std::int32_t>::max() ||
       rule.boxes < 1 || rule.boxes > kMost) {
@@ -584,11 +601,11 @@ std::int64_t floats_of(const HeadRule& rule, std::int64_t rows, std::int64_t col
     return -1;
   }
   return product(product(rows, columns),
-                 product(rule.boxes, coords_of(rule.kind) + 1 + rule.classes));
+                 product(rule.boxes, coordinate_count(rule.kind) + 1 + rule.classes));
 }
 
 std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vector<RawHead>& heads,
-                              std::int64_t image, Extent size, const DecodeOptions& options) {
+                              std::int64_t image, ImageSize size, const DecodeOptions& options) {
   Candidates candidates;
   std::vector<std::unique_ptr<Head>> decoders;
   for (std::size_t i = 0; i < rules.size(); ++i) {
@@ -599,42 +616,42 @@ std::vector<Detection> detect(const std::vector<HeadRule>& rules, const std::vec
     } else {
       decoders.push_back(std::make_unique<AnchorHead>(rules[i], head, raw, options));
     }
-    decoders.back()->find(i, &candidates);
+    decoders.back()->find_candidates(i, &candidates);
   }
   const LetterBox letter_box(size, options.input);
-  const auto box_of = [&](const Place& place) {
-    Box box = decoders[place.head]->box(place.index);
+  const auto box_of = [&](const BoxIndex& index) {
+    Box box = decoders[index.head]->box(index.index);
     if (options.letter_box) {
       letter_box.undo(&box);
     }
     return box;
   };
-  std::vector<Kept> kept = suppress(&candidates, options, box_of);
+  std::vector<KeptBox> kept = suppress(&candidates, options, box_of);
   if (options.order != Order::kScore) {
     const std::vector<std::size_t> positions = positions_in_darknet(candidates, rules, options);
-    std::sort(kept.begin(), kept.end(), [&](const Kept& a, const Kept& b) {
+    std::sort(kept.begin(), kept.end(), [&](const KeptBox& a, const KeptBox& b) {
       return std::tie(positions[a.candidate.box], a.candidate.class_id) <
              std::tie(positions[b.candidate.box], b.candidate.class_id);
     });
   }
-  std::vector<Detection> found;
-  for (const Kept& one : kept) {
-    found.push_back(to_corners(one.box, size));
-    found.back().score = one.candidate.score;
-    found.back().class_id = one.candidate.class_id;
+  std::vector<Detection> detections;
+  for (const KeptBox& box : kept) {
+    detections.push_back(to_detection(box.box, size));
+    detections.back().score = box.candidate.score;
+    detections.back().class_id = box.candidate.class_id;
   }
-  return found;
+  return detections;
 }
 
 std::vector<std::vector<Detection>> detect_all(const std::vector<HeadRule>& rules,
                                                const std::vector<RawHead>& heads,
-                                               const std::vector<Extent>& sizes,
+                                               const std::vector<ImageSize>& sizes,
                                                const DecodeOptions& options, int threads) {
-  std::vector<std::vector<Detection>> found(sizes.size());
+  std::vector<std::vector<Detection>> detections(sizes.size());
   run_tasks(sizes.size(), threads, [&](std::size_t i) {
-    found[i] = detect(rules, heads, static_cast<std::int64_t>(i), sizes[i], options);
+    detections[i] = detect(rules, heads, static_cast<std::int64_t>(i), sizes[i], options);
   });
-  return found;
+  return detections;
 }
 
 }  // namespace yolotf

@@ -10,126 +10,127 @@
 namespace yolotf {
 namespace {
 
-constexpr float kGround = 0.5F;
+constexpr float kPadding = 0.5F;
 constexpr std::int64_t kTaskFloats = 1 << 16;  // of the input; fewer are not worth a thread
 
-// The two rows or columns of an image between which a row or column of the result lies.
-struct Between {
-  std::int64_t lower = 0;
-  std::int64_t upper = 0;
-  float share = 0;  // of the upper one
-  // OpenCV's weights of the two: in units of 1/2048, with a sum that may be off by one, or of 1/256
-  // if exact.
-  std::int32_t lower_part = 0;
-  std::int32_t upper_part = 0;
+// The two rows or columns of an image that a row or column of the result is interpolated from.
+struct Interpolation {
+  std::int64_t first = 0;
+  std::int64_t second = 0;
+  float second_weight = 0;  // the first one has 1 - second_weight
+  // The weights in OpenCV's fixed point: in units of 1/2048, whose sum may be off by one unit, or
+  // of 1/256 for INTER_LINEAR_EXACT.
+  std::int32_t first_fixed = 0;
+  std::int32_t second_fixed = 0;
 };
 
-constexpr int kPartBits = 11;                 // INTER_RESIZE_COEF_BITS
-constexpr std::int32_t kExactWhole = 1 << 8;  // ufixedpoint16
+constexpr int kFixedBits = 11;              // INTER_RESIZE_COEF_BITS
+constexpr std::int32_t kExactOne = 1 << 8;  // ufixedpoint16
 
 // cv::resize with INTER_LINEAR, or INTER_LINEAR_EXACT (resize.cpp, interpolationLinear): half-pixel
 // centers, edges clamped.
 template <bool kExact>
-std::vector<Between> opencv_places(std::int64_t from, std::int64_t to) {
+std::vector<Interpolation> opencv_interpolations(std::int64_t from, std::int64_t to) {
   using Real = std::conditional_t<kExact, double, float>;
-  constexpr Real kWhole = kExact ? kExactWhole : 1 << kPartBits;
+  constexpr Real kOne = kExact ? kExactOne : 1 << kFixedBits;
   const double scale = 1.0 / (static_cast<double>(to) / static_cast<double>(from));
-  std::vector<Between> found(static_cast<std::size_t>(to));
+  std::vector<Interpolation> interpolations(static_cast<std::size_t>(to));
   for (std::int64_t i = 0; i < to; ++i) {
-    const auto place = static_cast<Real>((static_cast<double>(i) + 0.5) * scale - 0.5);
-    const Real floor = std::floor(place);
-    const auto lower = static_cast<std::int64_t>(floor);
-    Between& one = found[static_cast<std::size_t>(i)];
-    one.lower = std::clamp<std::int64_t>(lower, 0, from - 1);
-    one.upper = std::min(one.lower + 1, from - 1);
-    const Real share = lower < 0 || lower >= from - 1 ? Real{0} : place - floor;
-    one.share = static_cast<float>(share);
-    one.upper_part = static_cast<std::int32_t>(std::lrint(share * kWhole));
-    one.lower_part = kExact ? kExactWhole - one.upper_part
-                            : static_cast<std::int32_t>(std::lrint((Real{1} - share) * kWhole));
+    const auto position = static_cast<Real>((static_cast<double>(i) + 0.5) * scale - 0.5);
+    const Real floor = std::floor(position);
+    const auto index = static_cast<std::int64_t>(floor);
+    Interpolation& out = interpolations[static_cast<std::size_t>(i)];
+    out.first = std::clamp<std::int64_t>(index, 0, from - 1);
+    out.second = std::min(out.first + 1, from - 1);
+    const Real weight = index < 0 || index >= from - 1 ? Real{0} : position - floor;
+    out.second_weight = static_cast<float>(weight);
+    out.second_fixed = static_cast<std::int32_t>(std::lrint(weight * kOne));
+    out.first_fixed = kExact ? kExactOne - out.second_fixed
+                             : static_cast<std::int32_t>(std::lrint((Real{1} - weight) * kOne));
   }
-  return found;
+  return interpolations;
 }
 
 // In float32, as in TensorFlow's ResizeBilinear.
-std::vector<Between> darknet_places(std::int64_t from, std::int64_t to) {
+std::vector<Interpolation> darknet_interpolations(std::int64_t from, std::int64_t to) {
   const float scale = to > 1 ? static_cast<float>(from - 1) / static_cast<float>(to - 1) : 0.0F;
-  std::vector<Between> found(static_cast<std::size_t>(to));
+  std::vector<Interpolation> interpolations(static_cast<std::size_t>(to));
   for (std::int64_t i = 0; i < to; ++i) {
-    const float place = static_cast<float>(i) * scale;
-    const float floor = std::floor(place);
-    Between& one = found[static_cast<std::size_t>(i)];
-    one.lower = std::min(static_cast<std::int64_t>(floor), from - 1);
-    one.upper = std::min(static_cast<std::int64_t>(std::ceil(place)), from - 1);
-    one.share = place - floor;
+    const float position = static_cast<float>(i) * scale;
+    const float floor = std::floor(position);
+    Interpolation& out = interpolations[static_cast<std::size_t>(i)];
+    out.first = std::min(static_cast<std::int64_t>(floor), from - 1);
+    out.second = std::min(static_cast<std::int64_t>(std::ceil(position)), from - 1);
+    out.second_weight = position - floor;
   }
-  return found;
+  return interpolations;
 }
 
-std::vector<Between> places(std::int64_t from, std::int64_t to, Resize resize) {
+// Resizes a side of `from` pixels to `to`.
+std::vector<Interpolation> interpolations(std::int64_t from, std::int64_t to, Resize resize) {
   switch (resize) {
     case Resize::kOpenCv:
-      return opencv_places<false>(from, to);
+      return opencv_interpolations<false>(from, to);
     case Resize::kOpenCvExact:
-      return opencv_places<true>(from, to);
+      return opencv_interpolations<true>(from, to);
     case Resize::kDarknet:
       break;
   }
-  return darknet_places(from, to);
+  return darknet_interpolations(from, to);
 }
 
-// Resizes an image into its part of the input.
-class Fitting {
+// Resizes an image into its input.
+class FittedImage {
  public:
-  Fitting(const Picture& picture, std::int64_t height, std::int64_t width, std::int64_t channels,
-          float* out, Resize resize)
-      : picture_(picture),
+  FittedImage(const Image& image, std::int64_t height, std::int64_t width, std::int64_t channels,
+              float* out, Resize resize)
+      : image_(image),
         height_(height),
         width_(width),
         channels_(channels),
         out_(out),
-        top_((height - picture.inner_height) / 2),
-        left_((width - picture.inner_width) / 2),
+        top_((height - image.inner_height) / 2),
+        left_((width - image.inner_width) / 2),
         resize_(resize),
-        rows_(places(picture.height, picture.inner_height, resize)),
-        columns_(places(picture.width, picture.inner_width, resize)) {}
+        rows_(interpolations(image.height, image.inner_height, resize)),
+        columns_(interpolations(image.width, image.inner_width, resize)) {}
 
   std::int64_t height() const noexcept { return height_; }
 
   // Writes rows `begin` to `end` of the input.
   void write(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t row = begin; row < end; ++row) {
-      float* line = out_ + row * width_ * channels_;
-      const std::int64_t inner = row - top_;
-      if (inner < 0 || inner >= picture_.inner_height) {
-        std::fill(line, line + width_ * channels_, kGround);
+      float* begin_row = out_ + row * width_ * channels_;
+      const std::int64_t inner_row = row - top_;
+      if (inner_row < 0 || inner_row >= image_.inner_height) {
+        std::fill(begin_row, begin_row + width_ * channels_, kPadding);
         continue;
       }
-      float* first = line + left_ * channels_;
-      float* last = first + picture_.inner_width * channels_;
-      std::fill(line, first, kGround);
-      std::fill(last, line + width_ * channels_, kGround);
-      if (picture_.bytes) {
-        resize(static_cast<const std::uint8_t*>(picture_.pixels), inner, first);
-        for (float* value = first; value != last; ++value) {
+      float* begin_inner = begin_row + left_ * channels_;
+      float* end_inner = begin_inner + image_.inner_width * channels_;
+      std::fill(begin_row, begin_inner, kPadding);
+      std::fill(end_inner, begin_row + width_ * channels_, kPadding);
+      if (image_.is_uint8) {
+        resize(static_cast<const std::uint8_t*>(image_.pixels), inner_row, begin_inner);
+        for (float* value = begin_inner; value != end_inner; ++value) {
           *value /= 255.0F;
         }
       } else {
-        resize(static_cast<const float*>(picture_.pixels), inner, first);
+        resize(static_cast<const float*>(image_.pixels), inner_row, begin_inner);
       }
     }
   }
 
  private:
   template <typename Value>
-  void resize(const Value* pixels, std::int64_t inner, float* out) const {
-    const Between& row = rows_[static_cast<std::size_t>(inner)];
-    const Value* upper = pixels + row.lower * picture_.width * channels_;
-    if (picture_.height == picture_.inner_height && picture_.width == picture_.inner_width) {
-      std::copy(upper, upper + picture_.width * channels_, out);
+  void resize(const Value* pixels, std::int64_t inner_row, float* out) const {
+    const Interpolation& row = rows_[static_cast<std::size_t>(inner_row)];
+    const Value* upper = pixels + row.first * image_.width * channels_;
+    if (image_.height == image_.inner_height && image_.width == image_.inner_width) {
+      std::copy(upper, upper + image_.width * channels_, out);
       return;
     }
-    const Value* lower = pixels + row.upper * picture_.width * channels_;
+    const Value* lower = pixels + row.second * image_.width * channels_;
     if constexpr (std::is_same_v<Value, std::uint8_t>) {
       if (resize_ == Resize::kOpenCv) {
         blend_bytes<false>(upper, lower, row, out);
@@ -141,14 +142,14 @@ class Fitting {
       }
     }
     if (channels_ == 3) {
-      blend<Value, 3>(upper, lower, row.share, out);
+      blend<Value, 3>(upper, lower, row.second_weight, out);
     } else {
-      blend<Value, 0>(upper, lower, row.share, out);
+      blend<Value, 0>(upper, lower, row.second_weight, out);
     }
   }
 
   template <bool kExact>
-  void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
+  void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Interpolation& row,
                    float* out) const {
     if (channels_ == 3) {
       blend_bytes<kExact, 3>(upper, lower, row, out);
@@ -157,24 +158,25 @@ class Fitting {
     }
   }
 
+  // kChannels: the number of channels if known at compile time, else 0.
   template <bool kExact, int kChannels>
-  void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Between& row,
+  void blend_bytes(const std::uint8_t* upper, const std::uint8_t* lower, const Interpolation& row,
                    float* out) const {
     const std::int64_t channels = kChannels == 0 ? channels_ : kChannels;
-    for (const Between& column : columns_) {
-      const std::int64_t left = column.lower * channels;
-      const std::int64_t right = column.upper * channels;
+    for (const Interpolation& column : columns_) {
+      const std::int64_t left = column.first * channels;
+      const std::int64_t right = column.second * channels;
       for (std::int64_t c = 0; c < channels; ++c) {
         const std::int32_t above =
-            upper[left + c] * column.lower_part + upper[right + c] * column.upper_part;
+            upper[left + c] * column.first_fixed + upper[right + c] * column.second_fixed;
         const std::int32_t below =
-            lower[left + c] * column.lower_part + lower[right + c] * column.upper_part;
+            lower[left + c] * column.first_fixed + lower[right + c] * column.second_fixed;
         std::int32_t level;
         if constexpr (kExact) {  // 16 fractional bits, rounded half up (vlineResize)
-          level = (above * row.lower_part + below * row.upper_part + (1 << 15)) >> 16;
+          level = (above * row.first_fixed + below * row.second_fixed + (1 << 15)) >> 16;
         } else {  // drops bits before adding (VResizeLinear of bytes)
-          level = (((row.lower_part * (above >> 4)) >> 16) +
-                   ((row.upper_part * (below >> 4)) >> 16) + 2) >>
+          level = (((row.first_fixed * (above >> 4)) >> 16) +
+                   ((row.second_fixed * (below >> 4)) >> 16) + 2) >>
                   2;
         }
         *out++ = static_cast<float>(level);
@@ -182,33 +184,32 @@ class Fitting {
     }
   }
 
-  // kChannels: the number of channels if known at compile time, else 0.
   template <typename Value, int kChannels>
-  void blend(const Value* upper, const Value* lower, float down, float* out) const {
+  void blend(const Value* upper, const Value* lower, float lower_weight, float* out) const {
     const std::int64_t channels = kChannels == 0 ? channels_ : kChannels;
-    for (const Between& column : columns_) {
-      const std::int64_t left = column.lower * channels;
-      const std::int64_t right = column.upper * channels;
+    for (const Interpolation& column : columns_) {
+      const std::int64_t left = column.first * channels;
+      const std::int64_t right = column.second * channels;
       for (std::int64_t c = 0; c < channels; ++c) {
         const auto a = static_cast<float>(upper[left + c]);
         const auto b = static_cast<float>(lower[left + c]);
-        const float above = a + (static_cast<float>(upper[right + c]) - a) * column.share;
-        const float below = b + (static_cast<float>(lower[right + c]) - b) * column.share;
-        *out++ = above + (below - above) * down;
+        const float above = a + (static_cast<float>(upper[right + c]) - a) * column.second_weight;
+        const float below = b + (static_cast<float>(lower[right + c]) - b) * column.second_weight;
+        *out++ = above + (below - above) * lower_weight;
       }
     }
   }
 
-  const Picture& picture_;
+  const Image& image_;
   std::int64_t height_;
   std::int64_t width_;
   std::int64_t channels_;
   float* out_;
-  std::int64_t top_;
+  std::int64_t top_;  // of the resized image in the input
   std::int64_t left_;
   Resize resize_;
-  std::vector<Between> rows_;
-  std::vector<Between> columns_;
+  std::vector<Interpolation> rows_;
+  std::vector<Interpolation> columns_;
 };
 
 }  // namespace
@@ -220,19 +221,19 @@ std::int64_t input_floats(std::int64_t count, std::int64_t height, std::int64_t 
   return floats <= kMost ? floats : -1;
 }
 
-void fit(const std::vector<Picture>& pictures, std::int64_t height, std::int64_t width,
+void fit(const std::vector<Image>& images, std::int64_t height, std::int64_t width,
          std::int64_t channels, float* out, int threads, Resize resize) {
-  std::vector<Fitting> fittings;
-  fittings.reserve(pictures.size());
-  for (const Picture& picture : pictures) {
-    fittings.emplace_back(picture, height, width, channels, out, resize);
+  std::vector<FittedImage> fitted;
+  fitted.reserve(images.size());
+  for (const Image& image : images) {
+    fitted.emplace_back(image, height, width, channels, out, resize);
     out += height * width * channels;
   }
   const std::int64_t rows = std::max<std::int64_t>(1, kTaskFloats / (width * channels));
   const std::int64_t parts = (height + rows - 1) / rows;
-  run_tasks(fittings.size() * static_cast<std::size_t>(parts), threads, [&](std::size_t task) {
+  run_tasks(fitted.size() * static_cast<std::size_t>(parts), threads, [&](std::size_t task) {
     const std::int64_t begin = static_cast<std::int64_t>(task) % parts * rows;
-    fittings[task / static_cast<std::size_t>(parts)].write(begin, std::min(begin + rows, height));
+    fitted[task / static_cast<std::size_t>(parts)].write(begin, std::min(begin + rows, height));
   });
 }
 

@@ -1,4 +1,5 @@
-// The Python module yolotf._core: file format, checks and scatter, without TensorFlow.
+// The Python module yolotf._core: the .weights format and, in decode_module.cc, detection. Needs no
+// TensorFlow.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -35,7 +36,7 @@ namespace {
 
 using Int64Array = py::array_t<std::int64_t, py::array::c_style | py::array::forcecast>;
 
-// Indexed by Code.
+// By value of Code.
 constexpr std::array<const char*, 15> kCodeNames = {"ok",
                                                     "header_too_short",
                                                     "file_too_short",
@@ -53,11 +54,11 @@ constexpr std::array<const char*, 15> kCodeNames = {"ok",
                                                     "repeated"};
 static_assert(kCodeNames.size() == static_cast<std::size_t>(Code::kRepeated) + 1);
 
-// Indexed by FileCode.
+// By value of FileCode.
 constexpr std::array<const char*, 4> kFileCodeNames = {"ok", "system", "not_regular", "changed"};
 static_assert(kFileCodeNames.size() == static_cast<std::size_t>(FileCode::kChanged) + 1);
 
-// Indexed by Role.
+// By value of Role.
 constexpr std::array<const char*, 8> kRoleNames = {
     "bias", "beta", "gamma", "moving_mean", "moving_variance", "kernel", "weights", "scale"};
 static_assert(kRoleNames.size() == static_cast<std::size_t>(Role::kScale) + 1);
@@ -109,26 +110,26 @@ std::string to_path(const py::object& path) {
   return py::reinterpret_steal<py::bytes>(encoded);
 }
 
-// Started on demand and joined at the end of the load.
-class OwnThreads : public Threads {
+// New threads, joined by the destructor.
+class NewThreads : public Threads {
  public:
-  explicit OwnThreads(int threads) : threads_(threads) {}
-  ~OwnThreads() override {
+  explicit NewThreads(int threads) : threads_(threads) {}
+  ~NewThreads() override {
     for (std::thread& thread : started_) {
       thread.join();
     }
   }
-  int helpers() const override { return threads_ - 1; }
+  int max_helpers() const override { return threads_ - 1; }
   void start(std::function<void()> work) override {
     try {
       started_.emplace_back(std::move(work));
     } catch (const std::exception&) {
-      // No thread or no memory for one: the load's own thread does the work.
+      // No more threads or memory: the load's own thread does the work.
     }
   }
 
  private:
-  int threads_;
+  int threads_;  // including the load's own
   std::vector<std::thread> started_;
 };
 
@@ -139,7 +140,7 @@ py::tuple read_start(const py::object& path_like) {
   std::byte bytes[kWideHeaderBytes];
   std::uint64_t available = 0;
   if (!file.open(path.c_str(), &file_error) ||
-      !file.read(0, sizeof bytes, bytes, &available, &file_error)) {
+      !file.read_at(0, sizeof bytes, bytes, &available, &file_error)) {
     raise(file_error, path);
   }
   return py::make_tuple(py::bytes(reinterpret_cast<const char*>(bytes), available), file.size());
@@ -174,21 +175,21 @@ Target to_target(py::array& array) {
                                        : Dtype::kOther;
   target.initialized = true;
   target.rank = static_cast<int>(array.ndim());
-  for (int axis = 0; axis < std::min(target.rank, 8); ++axis) {
+  for (int axis = 0; axis < std::min(target.rank, kMaxTargetRank); ++axis) {
     target.shape[axis] = static_cast<std::uint64_t>(array.shape(axis));
   }
-  constexpr int kNeeded = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-  if ((array.flags() & kNeeded) != kNeeded) {
+  constexpr int kRequiredFlags = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & kRequiredFlags) != kRequiredFlags) {
     throw py::value_error("arrays must be contiguous and aligned");
   }
   target.data = array.mutable_data();  // raises if the array is read-only
   return target;
 }
 
-// Arrays whose values are not needed and which nothing else uses during the load.
-class Arrays : public Variables {
+// NumPy arrays, which are overwritten in place. Nothing else may use them during the load.
+class ArrayVariables : public Variables {
  public:
-  explicit Arrays(std::vector<Target> targets) : targets_(std::move(targets)) {}
+  explicit ArrayVariables(std::vector<Target> targets) : targets_(std::move(targets)) {}
   bool lock(std::vector<Target>* targets, Error*) override {
     *targets = targets_;
     return true;
@@ -239,9 +240,9 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   bool loaded = false;
   {
     const WithoutGil released;
-    Arrays variables(std::move(targets));
-    OwnThreads own_threads(threads);
-    loaded = load(request, &variables, &own_threads, &stats, &error);
+    ArrayVariables variables(std::move(targets));
+    NewThreads new_threads(threads);
+    loaded = load(request, &variables, &new_threads, &stats, &error);
   }
   if (!loaded) {
     raise(error, request.path);
@@ -249,7 +250,7 @@ py::tuple scatter_arrays(const py::object& path_like, const py::bytes& header_by
   return py::make_tuple(stats.mapped ? 1 : 0, stats.threads, stats.checking_ns, stats.writing_ns);
 }
 
-// The result of `find` in diagnosis/damage.py: a row for each error.
+// Returns (code, segment, role, offset, end, expected, found) of each error.
 py::list examine(const py::object& path_like, std::uint64_t header_bytes, const Int64Array& plan,
                  int threads) {
   const std::string path = to_path(path_like);
@@ -259,17 +260,17 @@ py::list examine(const py::object& path_like, std::uint64_t header_bytes, const 
   bool examined = false;
   {
     const WithoutGil released;
-    OwnThreads own_threads(threads);
-    examined = examine_content(path, header_bytes, segments, &own_threads, &errors, &error);
+    NewThreads new_threads(threads);
+    examined = examine_content(path, header_bytes, segments, &new_threads, &errors, &error);
   }
   if (!examined) {
     raise(error, path);
   }
   py::list rows;
-  for (const Error& one : errors) {
-    rows.append(py::make_tuple(kCodeNames[static_cast<std::size_t>(one.code)], one.segment,
-                               kRoleNames[static_cast<std::size_t>(one.role)], one.offset, one.end,
-                               one.expected, one.found));
+  for (const Error& damage : errors) {
+    rows.append(py::make_tuple(kCodeNames[static_cast<std::size_t>(damage.code)], damage.segment,
+                               kRoleNames[static_cast<std::size_t>(damage.role)], damage.offset,
+                               damage.end, damage.expected, damage.found));
   }
   return rows;
 }
@@ -278,7 +279,7 @@ template <typename Number, typename Field>
 py::array_t<Number> column(const std::vector<Stats>& stats, Field Stats::* field) {
   py::array_t<Number> numbers(static_cast<py::ssize_t>(stats.size()));
   std::transform(stats.begin(), stats.end(), numbers.mutable_data(),
-                 [field](const Stats& one) { return static_cast<Number>(one.*field); });
+                 [field](const Stats& run) { return static_cast<Number>(run.*field); });
   return numbers;
 }
 
@@ -286,7 +287,7 @@ py::dict scan(const py::object& path_like, const Int64Array& offsets, const Int6
               int threads) {
   const std::string path = to_path(path_like);
   if (offsets.ndim() != 1 || counts.ndim() != 1 || offsets.shape(0) != counts.shape(0)) {
-    throw py::value_error("offsets and counts must be vectors of one length");
+    throw py::value_error("offsets and counts must be vectors of equal length");
   }
   std::vector<FloatRun> runs;
   runs.reserve(static_cast<std::size_t>(offsets.shape(0)));
@@ -324,33 +325,34 @@ bool copy_file(const py::object& path_like, py::array_t<std::uint8_t, py::array:
                int threads) {
   const std::string path = to_path(path_like);
   std::uint8_t* out = memory.mutable_data();
-  const auto room = static_cast<std::uint64_t>(memory.size());
+  const auto size = static_cast<std::uint64_t>(memory.size());
   FileError file_error;
   MappedFile file;
-  bool sound = true;
+  bool copied = false;
   {
     const WithoutGil released;
-    sound = file.open(path.c_str(), &file_error) && file.size() == room && file.hold(&file_error);
-    if (sound) {
+    copied =
+        file.open(path.c_str(), &file_error) && file.size() == size && file.read_all(&file_error);
+    if (copied) {
       constexpr std::uint64_t kPart = 1 << 20;
-      run_tasks((room + kPart - 1) / kPart, threads, [&](std::size_t i) {
+      run_tasks((size + kPart - 1) / kPart, threads, [&](std::size_t i) {
         const std::uint64_t begin = kPart * i;
-        std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, room - begin));
+        std::memcpy(out + begin, file.bytes() + begin, std::min(kPart, size - begin));
       });
-      sound = file.check_intact(&file_error);
+      copied = file.check_intact(&file_error);
     }
   }
-  if (!sound && file_error.code == FileCode::kOk) {
+  if (!copied && file_error.code == FileCode::kOk) {
     throw py::value_error("memory must have the size of the file");
   }
-  if (!sound) {
+  if (!copied) {
     raise(file_error, path);
   }
   return file.mapped();
 }
 
-// Whether the processor has what oneDNN calls AVX-512, which decides the memory layout that oneDNN
-// prefers. yolotf's own kernels do not use it.
+// Whether the processor has the extensions that oneDNN requires for AVX-512. The memory layout that
+// oneDNN prefers depends on it; the kernels here do not use AVX-512.
 bool has_avx512() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
   return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -364,13 +366,13 @@ bool has_avx512() {
 }  // namespace yolotf
 
 PYBIND11_MODULE(_core, module) {
-  yolotf::WithoutGil::prepare();
+  yolotf::WithoutGil::register_exit_handler();
   using namespace pybind11::literals;
-  module.doc() = "The .weights format in native code, without TensorFlow.";
+  module.doc() = "The .weights format and the decoding of detections in native code.";
   yolotf::native_error() = py::reinterpret_steal<py::object>(PyErr_NewExceptionWithDoc(
       "yolotf._core.NativeError",
-      "A check failed; `code` names it, `segment`, `axis`, `offset`, `expected` and `found` are "
-      "its numbers.",
+      "A failed check. `code` is one of CODES; which other attributes are set depends on it "
+      "(csrc/weights/error.h).",
       PyExc_ValueError, nullptr));
   module.attr("NativeError") = yolotf::native_error();
   module.attr("CODES") = py::cast(yolotf::kCodeNames);
@@ -381,35 +383,37 @@ PYBIND11_MODULE(_core, module) {
   module.attr("RESULT_FIELDS") = py::cast(yolotf::kResultFields);
   module.attr("HUGE") = yolotf::kHugeNumber;
   module.def("read_start", &yolotf::read_start, "path"_a,
-             "(first 20 bytes, size in bytes) of a file; of a shorter one, all bytes.");
+             "Returns (first 20 bytes, size in bytes) of a file; all bytes if it is shorter.");
   module.def("parse_header", &yolotf::parse_start, "start"_a, "file_bytes"_a, "floats"_a = -1,
-             "(major, minor, revision, seen, size_bytes) of a file of `file_bytes` bytes that "
-             "begins with `start`; `floats`, if known, decides the header's size.");
+             "Returns (major, minor, revision, seen, size_bytes) of the header in `start`, the "
+             "first bytes of a file of `file_bytes` bytes. `floats` is the network's number of "
+             "floats, if known: the header's size then follows from the file's.");
   module.def("version_header_bytes", &yolotf::version_header_bytes, "major"_a, "minor"_a,
-             "How wide a header of this version is, if its writer kept to the version.");
+             "Returns the header size that a version specifies.");
   module.def("stores_transposed", &yolotf::stores_transposed, "major"_a, "minor"_a,
              "Whether a file of this version stores dense kernels (in, out).");
   module.def(
       "scatter", &yolotf::scatter_arrays, "path"_a, "header"_a, "expected_bytes"_a, "plan"_a,
       "arrays"_a, py::kw_only(), "cast"_a = false, "verify"_a = true, "threads"_a = 1,
-      "Writes the file's floats into the arrays' memory. The file must begin with `header`, 16 or "
-      "20 bytes. Returns (mapped, threads, nanoseconds checking, nanoseconds writing). It checks "
-      "the content while it writes: if the file turns out to be bad, the arrays are left half "
+      "Writes the floats of a file into arrays, in place. The file must begin with `header`, 16 or "
+      "20 bytes. Returns (mapped, threads, nanoseconds checking, nanoseconds writing). The numbers "
+      "are checked while they are written: if the file is damaged, the arrays are left partly "
       "written.");
   module.def("examine_content", &yolotf::examine, "path"_a, "header_bytes"_a, "plan"_a,
              py::kw_only(), "threads"_a = 1,
-             "All damage that shows in the numbers that `plan` takes, by the rules of damage.h, in "
-             "the order of the file: (code, segment, role, offset, end, expected, found) each.");
+             "Returns the damage in the numbers that `plan` reads, by the rules of damage.h: "
+             "(code, segment, role, offset, end, expected, found) of each error, in file order.");
   module.def("scan", &yolotf::scan, "path"_a, "offsets"_a, "counts"_a, py::kw_only(),
              "threads"_a = 1,
-             "Statistics of runs of floats: `offsets` in bytes from the start of the file, "
-             "`counts` in floats; a dict of vectors.");
+             "Returns statistics of runs of floats, as a dict of vectors. `offsets` are in bytes "
+             "from the start of the file, `counts` in floats.");
   module.def("copy_file", &yolotf::copy_file, "path"_a, "memory"_a.noconvert(), "threads"_a = 1,
-             "Copies the file into a uint8 array of its size, as fast as memcpy does; True if "
-             "it was mapped.");
+             "Copies a file into a uint8 array of its size, at the speed of memcpy. Returns "
+             "whether the file was mapped.");
   module.def("has_avx512", &yolotf::has_avx512, "Whether the processor has AVX-512.");
-  module.def("scatter_isa", &yolotf::scatter_isa, "The instruction set in use: avx2 or portable.");
+  module.def("scatter_isa", &yolotf::scatter_isa,
+             "Returns the instruction set in use: avx2 or portable.");
   module.def("force_portable", &yolotf::force_portable, "portable"_a,
-             "For tests: True switches the faster instruction sets off.");
+             "For tests: True disables the faster instruction sets.");
   bind_decode(module);
 }

@@ -20,14 +20,15 @@ namespace py = pybind11;
 namespace yolotf {
 namespace {
 
-// Indexed by TF_Code of tf_status.h.
+// By value of TF_Code of tf_status.h.
 constexpr std::array<const char*, 17> kCodeNames = {
     "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
     "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
     "DATA_LOSS", "UNAUTHENTICATED"};
 
-// Registered by Python: returns the exception for a message of TensorFlow and the name of its code.
+// Set by Python: a function that returns the exception for a message of TensorFlow and the name of
+// its code.
 py::object& exception_factory() {
   static py::object* factory = new py::object();  // never destroyed: the interpreter ends first
   return *factory;
@@ -35,13 +36,13 @@ py::object& exception_factory() {
 
 void set_exception_factory(py::function factory) { exception_factory() = std::move(factory); }
 
-// Raises the exception for a failure; RuntimeError if no factory is registered.
+// Raises the exception for a failure; RuntimeError if there is no factory.
 void check(const Failure& failure) {
   if (!failure.failed()) {
     return;
   }
-  const auto number = static_cast<std::size_t>(failure.code);
-  const char* code = number < kCodeNames.size() ? kCodeNames[number] : kCodeNames[2];
+  const auto index = static_cast<std::size_t>(failure.code);
+  const char* code = index < kCodeNames.size() ? kCodeNames[index] : "UNKNOWN";
   if (!exception_factory()) {
     throw std::runtime_error(std::string(code) + ": " + failure.message);
   }
@@ -52,8 +53,8 @@ void check(const Failure& failure) {
   throw py::error_already_set();
 }
 
-// Whether Python is shutting down: only the finalizing thread can get the GIL then.
-bool is_ending() {
+// Whether Python is shutting down; only the finalizing thread can get the GIL then.
+bool is_finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000
   return Py_IsFinalizing() != 0;
 #else
@@ -63,7 +64,7 @@ bool is_ending() {
 
 void require_open() {
   if (tensorflow_version().empty()) {
-    throw py::value_error("TensorFlow's libraries are not open: open() comes first");
+    throw py::value_error("TensorFlow's libraries are not open; call open() first");
   }
 }
 
@@ -89,7 +90,8 @@ DataType type_of(const py::array& array) {
   if (kind == 'b') {
     return DataType::kBool;
   }
-  throw py::type_error("no tensor for arrays of " + std::string(py::str(array.dtype())));
+  throw py::type_error("TensorFlow has no tensors for arrays of " +
+                       std::string(py::str(array.dtype())));
 }
 
 const char* numpy_name(DataType type) {
@@ -107,7 +109,8 @@ const char* numpy_name(DataType type) {
     case DataType::kBool:
       return "bool";
   }
-  throw py::type_error("no array for tensors of type " + std::to_string(static_cast<int>(type)));
+  throw py::type_error("NumPy has no arrays for tensors of type " +
+                       std::to_string(static_cast<int>(type)));
 }
 
 // Wraps the array's memory; the tensor keeps the array alive.
@@ -116,9 +119,9 @@ Tensor to_tensor(const py::array& array) {
     throw py::value_error("arrays must be contiguous");
   }
   const std::vector<std::int64_t> shape(array.shape(), array.shape() + array.ndim());
-  // TensorFlow releases it on its own threads, possibly after Python has ended.
+  // TensorFlow releases it on any thread, possibly after Python has ended.
   std::shared_ptr<void> owner(array.inc_ref().ptr(), [](void* object) {
-    if (Py_IsInitialized() != 0 && (!is_ending() || PyGILState_Check() != 0)) {
+    if (Py_IsInitialized() != 0 && (!is_finalizing() || PyGILState_Check() != 0)) {
       const py::gil_scoped_acquire acquire;
       Py_DECREF(static_cast<PyObject*>(object));
     }
@@ -128,12 +131,12 @@ Tensor to_tensor(const py::array& array) {
 
 // Wraps the tensor's memory; the array keeps the tensor alive.
 py::array to_array(Tensor tensor) {
-  auto* kept = new Tensor(std::move(tensor));
-  const py::capsule owner(kept, [](void* held) { delete static_cast<Tensor*>(held); });
-  return py::array(py::dtype(numpy_name(kept->type())), kept->shape(), kept->data(), owner);
+  auto* owned = new Tensor(std::move(tensor));
+  const py::capsule owner(owned, [](void* pointer) { delete static_cast<Tensor*>(pointer); });
+  return py::array(py::dtype(numpy_name(owned->type())), owned->shape(), owned->data(), owner);
 }
 
-// Arrays that are fed to many runs, converted once.
+// Tensors made once from arrays that are fed to many runs.
 class Tensors {
  public:
   explicit Tensors(const std::vector<py::array>& arrays) {
@@ -149,7 +152,7 @@ class Tensors {
   std::vector<Tensor> tensors_;
 };
 
-// A graph for Python, which refers to outputs by number.
+// A graph whose outputs Python refers to by number.
 class PythonGraph {
  public:
   PythonGraph() {
@@ -157,25 +160,26 @@ class PythonGraph {
     graph_ = std::make_shared<Graph>();
   }
 
-  // inputs: numbers and lists of numbers; attributes: name -> (kind, value).
+  // inputs: numbers of outputs, or lists of them; attributes: name -> (kind, value). Returns number
+  // and type of each output.
   std::vector<std::pair<std::int64_t, int>> add(const std::string& kind, const std::string& name,
                                                 const py::list& inputs,
                                                 const py::dict& attributes) {
     Failure failure;
-    Description description(graph_->get(), kind.c_str(), name.c_str());
+    OperationBuilder builder(graph_->get(), kind.c_str(), name.c_str());
     for (const py::handle input : inputs) {
       if (py::isinstance<py::list>(input)) {
-        description.inputs(outputs(input.cast<std::vector<std::int64_t>>()));
+        builder.add_inputs(outputs(input.cast<std::vector<std::int64_t>>()));
       } else {
-        description.input(output(input.cast<std::int64_t>()));
+        builder.add_input(output(input.cast<std::int64_t>()));
       }
     }
     for (const auto& [key, value] : attributes) {
       const auto pair = value.cast<py::tuple>();
-      set(&description, key.cast<std::string>(), pair[0].cast<std::string>(), pair[1], &failure);
+      set(&builder, key.cast<std::string>(), pair[0].cast<std::string>(), pair[1], &failure);
       check(failure);
     }
-    TF_Operation* operation = description.finish(&failure);
+    TF_Operation* operation = builder.finish(&failure);
     check(failure);
     std::vector<std::pair<std::int64_t, int>> added;
     for (int i = 0; i < Graph::output_count(operation); ++i) {
@@ -189,40 +193,40 @@ class PythonGraph {
   Output output(std::int64_t number) const { return outputs_.at(static_cast<std::size_t>(number)); }
 
   std::vector<Output> outputs(const std::vector<std::int64_t>& numbers) const {
-    std::vector<Output> found;
-    found.reserve(numbers.size());
+    std::vector<Output> outputs;
+    outputs.reserve(numbers.size());
     for (const std::int64_t number : numbers) {
-      found.push_back(output(number));
+      outputs.push_back(output(number));
     }
-    return found;
+    return outputs;
   }
 
   const std::shared_ptr<Graph>& graph() const noexcept { return graph_; }
 
  private:
-  static void set(Description* description, const std::string& name, const std::string& kind,
+  static void set(OperationBuilder* builder, const std::string& name, const std::string& kind,
                   const py::object& value, Failure* failure) {
     const char* key = name.c_str();
     if (kind == "type") {
-      description->set_type(key, static_cast<DataType>(value.cast<int>()));
+      builder->set_type(key, static_cast<DataType>(value.cast<int>()));
     } else if (kind == "int") {
-      description->set_int(key, value.cast<std::int64_t>());
+      builder->set_int(key, value.cast<std::int64_t>());
     } else if (kind == "ints") {
-      description->set_ints(key, value.cast<std::vector<std::int64_t>>());
+      builder->set_ints(key, value.cast<std::vector<std::int64_t>>());
     } else if (kind == "float") {
-      description->set_float(key, value.cast<float>());
+      builder->set_float(key, value.cast<float>());
     } else if (kind == "bool") {
-      description->set_bool(key, value.cast<bool>());
+      builder->set_bool(key, value.cast<bool>());
     } else if (kind == "string") {
-      description->set_string(key, value.cast<std::string>());
+      builder->set_string(key, value.cast<std::string>());
     } else if (kind == "strings") {
-      description->set_strings(key, value.cast<std::vector<std::string>>());
+      builder->set_strings(key, value.cast<std::vector<std::string>>());
     } else if (kind == "shape") {
-      description->set_shape(key, value.cast<std::vector<std::int64_t>>());
+      builder->set_shape(key, value.cast<std::vector<std::int64_t>>());
     } else if (kind == "tensor") {
-      description->set_tensor(key, to_tensor(value.cast<py::array>()), failure);
+      builder->set_tensor(key, to_tensor(value.cast<py::array>()), failure);
     } else {
-      throw py::value_error("no attributes of kind " + kind);
+      throw py::value_error("unknown kind of attribute: " + kind);
     }
   }
 
@@ -230,7 +234,7 @@ class PythonGraph {
   std::vector<Output> outputs_;
 };
 
-// Creates a session. Destroying it waits for threads that may be waiting for the GIL.
+// Creates a session. Its destructor waits for threads that may be waiting for the GIL.
 std::shared_ptr<Session> new_session(const PythonGraph& graph, const std::string& config) {
   Failure failure;
   std::unique_ptr<Session> session;
@@ -239,13 +243,13 @@ std::shared_ptr<Session> new_session(const PythonGraph& graph, const std::string
     session = std::make_unique<Session>(graph.graph(), config, &failure);
   }
   check(failure);
-  return {session.release(), [](Session* ended) {
+  return {session.release(), [](Session* pointer) {
             const WithoutGil released;
-            delete ended;
+            delete pointer;
           }};
 }
 
-// The feeds and fetches of a session run, prepared once.
+// The inputs and outputs of a session's runs, looked up once.
 class Call {
  public:
   Call(std::shared_ptr<Session> session, const PythonGraph& graph,
@@ -254,16 +258,16 @@ class Call {
         inputs_(graph.outputs(inputs)),
         outputs_(graph.outputs(outputs)) {}
 
-  // Feeds the arrays to the first inputs, and the tensors to the following ones.
+  // Feeds `arrays` to the first inputs and `constants` to the others.
   std::vector<py::array> run(const std::vector<py::array>& arrays, const Tensors* constants) const {
-    std::vector<Tensor> fed;
-    fed.reserve(arrays.size());
+    std::vector<Tensor> tensors;
+    tensors.reserve(arrays.size());
     for (const py::array& array : arrays) {
-      fed.push_back(to_tensor(array));
+      tensors.push_back(to_tensor(array));
     }
     std::vector<TF_Tensor*> values;
     values.reserve(inputs_.size());
-    for (const Tensor& tensor : fed) {
+    for (const Tensor& tensor : tensors) {
       values.push_back(tensor.get());
     }
     if (constants != nullptr) {
@@ -276,18 +280,18 @@ class Call {
                             std::to_string(inputs_.size()) + " inputs");
     }
     Failure failure;
-    std::vector<Tensor> found;
+    std::vector<Tensor> results;
     {
       const WithoutGil released;
-      found = session_->run(inputs_, values, outputs_, &failure);
+      results = session_->run(inputs_, values, outputs_, &failure);
     }
     check(failure);
-    std::vector<py::array> answer;
-    answer.reserve(found.size());
-    for (Tensor& tensor : found) {
-      answer.push_back(to_array(std::move(tensor)));
+    std::vector<py::array> result_arrays;
+    result_arrays.reserve(results.size());
+    for (Tensor& tensor : results) {
+      result_arrays.push_back(to_array(std::move(tensor)));
     }
-    return answer;
+    return result_arrays;
   }
 
  private:
@@ -298,12 +302,12 @@ class Call {
 
 void open(const std::string& framework, const std::string& cc) {
   std::string error;
-  bool done = false;
+  bool opened = false;
   {
     const WithoutGil released;
-    done = open_tensorflow(framework, cc, &error);
+    opened = open_tensorflow(framework, cc, &error);
   }
-  if (!done) {
+  if (!opened) {
     throw py::import_error(error);
   }
 }
@@ -314,35 +318,37 @@ void open(const std::string& framework, const std::string& cc) {
 PYBIND11_MODULE(_runtime, module) {
   using namespace pybind11::literals;
   module.doc() = "TensorFlow's kernels through its C API, without TensorFlow's Python.";
-  yolotf::WithoutGil::prepare();
+  yolotf::WithoutGil::register_exit_handler();
   module.def("set_exception_factory", &yolotf::set_exception_factory, "factory"_a,
-             "Registers factory(message, code), which returns the exception for what TensorFlow "
-             "refuses; `code` is as INVALID_ARGUMENT.");
-  module.def("set_wait_at_end", &yolotf::WithoutGil::set_wait, "seconds"_a,
-             "How long Python's end waits for networks that run in daemon threads.");
+             "Registers factory(message, code), which returns the exception for an error of "
+             "TensorFlow; `code` is a name like INVALID_ARGUMENT.");
+  module.def("set_wait_at_end", &yolotf::WithoutGil::set_exit_timeout, "seconds"_a,
+             "Sets how long Python's exit waits for networks that run in daemon threads.");
   module.def(
       "open", &yolotf::open, "framework"_a, "cc"_a,
-      "Opens the two libraries of a TensorFlow, by their paths; ImportError if one is missing "
-      "or lacks something.");
-  module.def("version", &yolotf::tensorflow_version, "TensorFlow's version; empty before open().");
+      "Opens the two libraries of a TensorFlow, by their paths. Raises ImportError if one is "
+      "missing or lacks a function.");
+  module.def("version", &yolotf::tensorflow_version,
+             "Returns TensorFlow's version; empty before open().");
   module.def("onednn_enabled", &yolotf::onednn_enabled,
-             "Whether TensorFlow computes with oneDNN on this processor.");
-  py::class_<yolotf::Tensors>(module, "Tensors", "Arrays that are fed to many runs.")
+             "Whether TensorFlow uses oneDNN on this processor.");
+  py::class_<yolotf::Tensors>(module, "Tensors",
+                              "Tensors made once from arrays that are fed to many runs.")
       .def(py::init<const std::vector<py::array>&>(), "arrays"_a);
-  py::class_<yolotf::PythonGraph>(module, "Graph", "A graph that only grows.")
+  py::class_<yolotf::PythonGraph>(module, "Graph",
+                                  "A graph. Operations can be added, but not removed.")
       .def(py::init<>())
       .def("add", &yolotf::PythonGraph::add, "kind"_a, "name"_a, "inputs"_a, "attributes"_a,
-           "Adds an operation. Inputs are numbers of outputs or lists of them, attributes are "
-           "name -> (kind, value). Returns (number, data type) of each output.");
+           "Adds an operation. `inputs` are numbers of outputs, or lists of them; `attributes` "
+           "are name -> (kind, value). Returns (number, data type) of each output.");
   py::class_<yolotf::Session, std::shared_ptr<yolotf::Session>>(
       module, "Session", "Runs a graph, with threads of its own.")
       .def(py::init(&yolotf::new_session), "graph"_a, "config"_a);
-  py::class_<yolotf::Call>(module, "Call", "What a run of a session feeds and asks for.")
+  py::class_<yolotf::Call>(module, "Call", "The inputs and outputs of a session's runs.")
       .def(py::init<std::shared_ptr<yolotf::Session>, const yolotf::PythonGraph&,
                     const std::vector<std::int64_t>&, const std::vector<std::int64_t>&>(),
            "session"_a, "graph"_a, "inputs"_a, "outputs"_a)
-      .def(
-          "run", &yolotf::Call::run, "arrays"_a, "constants"_a = nullptr,
-          "Feeds the arrays as the first inputs and the Tensors as those behind them; an array for "
-          "each output. From any thread.");
+      .def("run", &yolotf::Call::run, "arrays"_a, "constants"_a = nullptr,
+           "Feeds `arrays` to the first inputs and `constants` to the others. Returns an array for "
+           "each output. Can be called from any thread.");
 }

@@ -1,10 +1,10 @@
-// Releases Python's lock (the GIL) for native work, safely even if the interpreter exits meanwhile.
+// Releases the GIL for native work, safely even if the interpreter exits meanwhile.
 //
-// When a program exits, its daemon threads keep running. CPython terminates those that request the
-// GIL by unwinding their stacks, at which C++ aborts the process, and static objects are destroyed
-// while threads still use them. Therefore the exit of the interpreter waits for native work in
-// progress, and no new work starts after it. Work that takes too long is abandoned: its thread
-// never returns to Python, and the process exits with its code without running destructors.
+// Daemon threads keep running while a program exits. CPython ends those that request the GIL by
+// unwinding their stacks, which makes C++ abort the process; and static objects are destroyed while
+// threads still use them. Therefore the exit waits for native work in progress and lets no new work
+// start. Work that takes too long is abandoned: its thread never returns to Python, and the process
+// ends with its exit code, but without running destructors.
 #ifndef YOLOTF_CSRC_PYTHON_WITHOUT_GIL_H_
 #define YOLOTF_CSRC_PYTHON_WITHOUT_GIL_H_
 
@@ -22,45 +22,45 @@ namespace yolotf {
 class WithoutGil {
  public:
   WithoutGil() {
-    if (ended_ && PyThread_get_thread_ident() != ender_) {
+    if (exiting_ && PyThread_get_thread_ident() != exiting_thread_) {
       PyEval_SaveThread();
-      stay();
+      block_forever();
     }
-    ++count_;
+    ++in_progress_;
     state_ = PyEval_SaveThread();
   }
   ~WithoutGil() {
-    if (left_ && PyThread_get_thread_ident() != ender_) {
-      stay();
+    if (abandoned_ && PyThread_get_thread_ident() != exiting_thread_) {
+      block_forever();
     }
     PyEval_RestoreThread(state_);
-    --count_;
+    --in_progress_;
   }
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
 
-  // Each module that uses this class calls it once.
-  static void prepare() {
-    pthread_atfork(nullptr, nullptr, [] { count_ = 0; });  // a fork has no other threads
-    pybind11::module_::import("atexit").attr("register")(pybind11::cpp_function(&end));
+  // Must be called once by each module that uses this class.
+  static void register_exit_handler() {
+    pthread_atfork(nullptr, nullptr, [] { in_progress_ = 0; });  // a child has no other threads
+    pybind11::module_::import("atexit").attr("register")(pybind11::cpp_function(&wait_at_exit));
   }
 
-  // Seconds that the interpreter's exit waits for native work, which may hang on a file.
-  static void set_wait(double seconds) { wait_ = seconds; }
+  // How long the interpreter's exit waits for native work, which may hang on a file.
+  static void set_exit_timeout(double seconds) { exit_timeout_ = seconds; }
 
  private:
-  static void end() {
-    constexpr int kSteps = 1000;  // per second
-    ended_ = true;
-    ender_ = PyThread_get_thread_ident();
-    for (int i = 0; i < wait_ * kSteps && count_ > 0; ++i) {
+  static void wait_at_exit() {
+    constexpr int kStepsPerSecond = 1000;
+    exiting_ = true;
+    exiting_thread_ = PyThread_get_thread_ident();
+    for (int i = 0; i < exit_timeout_ * kStepsPerSecond && in_progress_ > 0; ++i) {
       PyThreadState* state = PyEval_SaveThread();
-      usleep(1000000 / kSteps);
+      usleep(1000000 / kStepsPerSecond);
       PyEval_RestoreThread(state);
     }
-    if (count_ > 0 && !left_.exchange(true)) {
+    if (in_progress_ > 0 && !abandoned_.exchange(true)) {
 #ifdef __GLIBC__
-      // Runs before the destructors of TensorFlow and others, whose objects the work still uses.
+      // Runs before the destructors of TensorFlow and others, whose objects are still in use.
       on_exit(
           [](int code, void*) {
             std::fflush(nullptr);
@@ -71,20 +71,20 @@ class WithoutGil {
     }
   }
 
-  // Suspends the thread forever, as Python 3.14 does.
-  [[noreturn]] static void stay() {
+  // What Python 3.14 does with threads that request the GIL during exit.
+  [[noreturn]] static void block_forever() {
     while (true) {
       pause();
     }
   }
 
-  // Only accessed with the GIL held.
-  inline static bool ended_ = false;
-  inline static unsigned long ender_ = 0;
-  inline static int count_ = 0;
-  inline static double wait_ = 10;
-  // Whether Python has exited without waiting any longer; read without the GIL.
-  inline static std::atomic<bool> left_ = false;
+  // Accessed only with the GIL.
+  inline static bool exiting_ = false;
+  inline static unsigned long exiting_thread_ = 0;
+  inline static int in_progress_ = 0;
+  inline static double exit_timeout_ = 10;
+  // Whether the exit has stopped waiting. Read without the GIL.
+  inline static std::atomic<bool> abandoned_ = false;
 
   PyThreadState* state_ = nullptr;
 };

@@ -1,5 +1,5 @@
-// The TensorFlow ops: one creates float32 variables, the other loads a whole .weights file into
-// them. load.h implements the load; this file adds locked variables and TensorFlow's threads.
+// The TensorFlow ops: YolotfScatter loads a .weights file into variables, YolotfVariables creates
+// variables for it. load.h implements the load; this file adds TensorFlow's variables and threads.
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -34,8 +34,8 @@ using tensorflow::TensorShape;
 using tensorflow::Var;
 using tensorflow::core::RefCountPtr;
 
-// Elements of `result` of YolotfScatter, in the order of kResultFields.
-constexpr std::int64_t kResultNumbers = kResultFields.size();
+// The length of `result` of YolotfScatter, whose elements are kResultFields.
+constexpr std::int64_t kResultLength = kResultFields.size();
 
 REGISTER_OP("YolotfScatter")
     .Attr("cast: bool = false")
@@ -49,24 +49,24 @@ REGISTER_OP("YolotfScatter")
     .Output("result: int64")
     .SetIsStateful()
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext* context) {
-      context->set_output(0, context->Vector(kResultNumbers));
+      context->set_output(0, context->Vector(kResultLength));
       return absl::OkStatus();
     })
     .Doc(R"doc(
-Moves the floats of a Darknet .weights file into resource variables.
+Loads the floats of a Darknet .weights file into resource variables.
 
 path: the file.
-header: the 16 or 20 bytes that the file must begin with: those the plan was made for.
-expected_bytes: the size the file must have; negative if any will do that the plan fits into.
-plan: [variables, 13], row i says which floats variable i takes; see segments_from_rows in plan.h.
-resources: [variables], their handles in one tensor: as many inputs would take TensorFlow a tenth of
-  the time of a load. All on the device of the op.
-cast: float16 and bfloat16 variables are allowed.
-verify: check the numbers for damage; see damage.h.
-contents_disposable: what the variables hold is of no use to anyone. Their own memory is written, where
-  nothing else uses it; if the file then turns out to be bad, they are left half written.
-result: what a check found, or how it went. A file or plan that is refused is no failure of the op:
-  TensorFlow would log it.
+header: the 16 or 20 bytes with which the file must begin: those that the plan was made for.
+expected_bytes: the size that the file must have; negative for any size that the plan fits into.
+plan: [variables, 13]; row i says which floats variable i receives, see segments_from_rows in plan.h.
+resources: [variables], the variables' handles, on the op's device. They are one tensor, as separate
+  inputs would add a tenth to the time of a load.
+cast: allow float16 and bfloat16 variables.
+verify: check the numbers for damage, see damage.h.
+contents_disposable: the variables' values are not needed. Variables whose memory nothing else uses are
+  overwritten; if the file then turns out to be damaged, they are left partly written.
+result: the fields kResultFields of load.h. The op succeeds even if the file or plan is rejected:
+  TensorFlow logs ops that fail.
 )doc");
 
 REGISTER_OP("YolotfVariables")
@@ -76,10 +76,10 @@ REGISTER_OP("YolotfVariables")
     .SetIsStateful()
     .SetShapeFn(tensorflow::shape_inference::ScalarShape)
     .Doc(R"doc(
-Makes float32 resource variables whose memory is allocated, but holds whatever it held.
+Creates float32 resource variables with uninitialized memory.
 
-shapes: N of them.
-handles: one a variable, which is freed with its last handle.
+shapes: of the N variables.
+handles: of the variables; a variable is freed with its last handle.
 )doc");
 
 Dtype to_dtype(DataType dtype) {
@@ -95,13 +95,13 @@ Dtype to_dtype(DataType dtype) {
   }
 }
 
-// Sets only what check_target reads; the memory is known when phase 2 begins.
+// Sets everything but the data, which begin() sets.
 Target to_target(const Var& variable, const Tensor& tensor) {
   Target target;
   target.dtype = to_dtype(tensor.dtype());
   target.initialized = variable.is_initialized && tensor.IsInitialized();
   target.rank = tensor.dims();
-  for (int axis = 0; axis < std::min(tensor.dims(), 8); ++axis) {
+  for (int axis = 0; axis < std::min(tensor.dims(), kMaxTargetRank); ++axis) {
     target.shape[axis] = static_cast<std::uint64_t>(tensor.dim_size(axis));
   }
   return target;
@@ -112,7 +112,7 @@ class PoolThreads : public Threads {
  public:
   explicit PoolThreads(OpKernelContext* context)
       : pool_(context->device()->tensorflow_cpu_worker_threads()) {}
-  int helpers() const override { return pool_->num_threads - 1; }
+  int max_helpers() const override { return pool_->num_threads - 1; }
   void start(std::function<void()> work) override { pool_->workers->Schedule(std::move(work)); }
 
  private:
@@ -121,25 +121,25 @@ class PoolThreads : public Threads {
 
 class ResourceVariables : public Variables {
  public:
-  // With `disposable`, the variables' memory is written itself, and they stay locked; without, new
-  // memory, and they are locked no longer than to look at them and to give them the new memory.
+  // If `disposable`, the load writes into the variables' own memory and keeps them locked. If not,
+  // it writes into new memory, and locks the variables only to check them and to swap the memory.
   ResourceVariables(OpKernelContext* context, const Tensor& handles, bool disposable)
       : context_(context),
         handles_(handles),
         disposable_(disposable),
         variables_(static_cast<std::size_t>(handles.NumElements())),
-        written_(variables_.size()) {}
+        new_tensors_(variables_.size()) {}
 
   // Why lock() or begin() returned false, if TensorFlow failed.
   const absl::Status& status() const { return status_; }
 
   bool lock(std::vector<Target>* targets, Error* error) override {
-    if (order_.empty() && !find(error)) {
+    if (lock_order_.empty() && !find_variables(error)) {
       return false;
     }
     if (locks_.empty()) {
-      locks_.reserve(order_.size());
-      for (const std::size_t i : order_) {
+      locks_.reserve(lock_order_.size());
+      for (const std::size_t i : lock_order_) {
         locks_.emplace_back(*variables_[i]->mu());
       }
     }
@@ -152,17 +152,17 @@ class ResourceVariables : public Variables {
   bool begin(std::vector<Target>* targets) override {
     for (std::size_t i = 0; i < variables_.size(); ++i) {
       Tensor* tensor = variables_[i]->tensor();
-      // A buffer that is referenced elsewhere (a value read earlier, the constant that initialized
-      // the variable) is never overwritten.
+      // Memory that others refer to (a value that was read, the constant that initialized the
+      // variable) is never overwritten.
       if (!disposable_ || !tensor->RefCountIsOne()) {
         tensorflow::AllocatorAttributes host;
         host.set_on_host(true);
-        status_ = context_->allocate_temp(tensor->dtype(), tensor->shape(), &written_[i], host);
+        status_ = context_->allocate_temp(tensor->dtype(), tensor->shape(), &new_tensors_[i], host);
         if (!status_.ok()) {
           return false;
         }
-        tensor = &written_[i];
-        swapped_.push_back(i);
+        tensor = &new_tensors_[i];
+        replaced_.push_back(i);
       }
       (*targets)[i].data = tensor->data();
       prefer_huge_pages(tensor->data(), tensor->TotalBytes());
@@ -174,14 +174,14 @@ class ResourceVariables : public Variables {
   }
 
   void commit() override {
-    for (const std::size_t i : swapped_) {
-      std::swap(*variables_[i]->tensor(), written_[i]);
+    for (const std::size_t i : replaced_) {
+      std::swap(*variables_[i]->tensor(), new_tensors_[i]);
     }
     locks_.clear();  // before the old memory is freed
   }
 
  private:
-  bool find(Error* error) {
+  bool find_variables(Error* error) {
     const auto handles = handles_.flat<tensorflow::ResourceHandle>();
     for (std::size_t i = 0; i < variables_.size(); ++i) {
       status_ = tensorflow::LookupResource(context_, handles(static_cast<std::int64_t>(i)),
@@ -196,7 +196,7 @@ class ResourceVariables : public Variables {
         return false;
       }
     }
-    // By address, as optimizer ops lock theirs, to avoid deadlocks.
+    // By address, like optimizer ops, to avoid deadlocks.
     std::vector<std::size_t> order(variables_.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -210,7 +210,7 @@ class ResourceVariables : public Variables {
         return false;
       }
     }
-    order_ = std::move(order);
+    lock_order_ = std::move(order);
     return true;
   }
 
@@ -218,10 +218,10 @@ class ResourceVariables : public Variables {
   const Tensor& handles_;
   const bool disposable_;
   std::vector<RefCountPtr<Var>> variables_;
-  std::vector<std::size_t> order_;  // in which they are locked
-  std::vector<Tensor> written_;     // new memory; after commit() the old
+  std::vector<std::size_t> lock_order_;
+  std::vector<Tensor> new_tensors_;  // after commit(), the old ones
   std::vector<tensorflow::mutex_lock> locks_;
-  std::vector<std::size_t> swapped_;
+  std::vector<std::size_t> replaced_;  // variables that get new memory
   absl::Status status_;
 };
 
@@ -258,7 +258,7 @@ class ScatterOp : public OpKernel {
     request.cast = cast_;
     request.verify = verify_;
     Tensor* output = nullptr;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({kResultNumbers}), &output));
+    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({kResultLength}), &output));
 
     ResourceVariables variables(context, handles, contents_disposable_);
     PoolThreads threads(context);
@@ -271,7 +271,7 @@ class ScatterOp : public OpKernel {
       OP_REQUIRES_OK(context, variables.status());
     }
     const auto number = [](auto value) { return static_cast<std::int64_t>(value); };
-    const std::int64_t result[kResultNumbers] = {
+    const std::int64_t result[kResultLength] = {
         number(error.error.code),   number(error.file.code), error.file.system_error,
         error.error.segment,        error.error.axis,        error.error.role,
         number(error.error.offset), number(error.error.end), number(error.error.expected),
@@ -304,8 +304,8 @@ class VariablesOp : public OpKernel {
       auto* variable = new Var(tensorflow::DT_FLOAT);
       *variable->tensor() = memory;
       variable->is_initialized = true;
-      // As in VarHandleOp: the handle owns the variable. The resource manager does not; it only
-      // lets ops that look up variables by name find it.
+      // As in VarHandleOp, the handle owns the variable. The resource manager, which does not,
+      // serves ops that look up variables by name.
       auto handle = tensorflow::ResourceHandle::MakeRefCountingHandle(
           variable, context->device()->name(), {{tensorflow::DT_FLOAT, shapes_[i]}});
       OP_REQUIRES_OK(context, context->resource_manager()->CreateUnowned(handle.container(),

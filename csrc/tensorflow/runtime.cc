@@ -11,7 +11,7 @@
 namespace yolotf {
 namespace {
 
-// The functions used from c_api.h, tf_status.h and tf_tensor.h, under their names there.
+// The functions of c_api.h, tf_status.h and tf_tensor.h that are used here.
 struct Api {
   const char* (*TF_Version)();
   TF_Status* (*TF_NewStatus)();
@@ -53,30 +53,30 @@ struct Api {
                         const Output*, TF_Tensor**, int, const TF_Operation* const*, int,
                         TF_Buffer*, TF_Status*);
 
-  // TensorFlow's C++, which may change in any version: null if missing.
+  // From TensorFlow's C++, which may change in any version; null if missing.
   bool (*is_mkl_enabled)();     // tensorflow::IsMKLEnabled, util/util.h
   bool* use_global_threadpool;  // tensorflow::LocalDevice, common_runtime/local_device.h
 };
 
 Api api = {};
-std::atomic<bool> opened{false};  // threads that read true see all earlier writes
+std::atomic<bool> opened{false};  // a thread that reads true sees `api`
 
-// While it exists, new devices get their own threads. If the flag is missing in TensorFlow, all
-// sessions of the process share the threads of the first.
-class OwnThreads {
+// During its lifetime, new sessions get threads of their own. If TensorFlow lacks the flag for
+// that, all sessions of the process share the threads of the first one.
+class PrivateThreadPools {
  public:
-  OwnThreads() : lock_(mutex()) {
+  PrivateThreadPools() : lock_(mutex()) {
     if (api.use_global_threadpool != nullptr) {
-      before_ = std::exchange(*api.use_global_threadpool, false);
+      previous_ = std::exchange(*api.use_global_threadpool, false);
     }
   }
-  ~OwnThreads() {
+  ~PrivateThreadPools() {
     if (api.use_global_threadpool != nullptr) {
-      *api.use_global_threadpool = before_;
+      *api.use_global_threadpool = previous_;
     }
   }
-  OwnThreads(const OwnThreads&) = delete;
-  OwnThreads& operator=(const OwnThreads&) = delete;
+  PrivateThreadPools(const PrivateThreadPools&) = delete;
+  PrivateThreadPools& operator=(const PrivateThreadPools&) = delete;
 
  private:
   static std::mutex& mutex() {
@@ -84,10 +84,10 @@ class OwnThreads {
     return instance;
   }
   const std::lock_guard<std::mutex> lock_;
-  bool before_ = true;
+  bool previous_ = true;
 };
 
-// Wraps a TF_Status and converts it to a Failure.
+// Owns a TF_Status.
 class Status {
  public:
   Status() : status_(api.TF_NewStatus()) {}
@@ -96,7 +96,7 @@ class Status {
   Status& operator=(const Status&) = delete;
 
   TF_Status* get() const noexcept { return status_; }
-  void to(Failure* failure) const {
+  void copy_to(Failure* failure) const {
     failure->code = api.TF_GetCode(status_);
     failure->message = failure->failed() ? api.TF_Message(status_) : "";
   }
@@ -134,9 +134,9 @@ bool open_tensorflow(const std::string& framework_path, const std::string& cc_pa
   if (opened) {
     return true;
   }
-  // RTLD_LAZY saves a third of the time: there are a hundred thousand functions. If two libraries
-  // do not match, this fails here anyway, on missing virtual tables. Never closed: TensorFlow's
-  // threads run until the process ends.
+  // RTLD_LAZY saves a third of the time, as the libraries have a hundred thousand functions.
+  // Libraries that do not match each other are still noticed here: virtual tables are missing. The
+  // libraries are never closed: TensorFlow's threads run until the process ends.
   void* framework = dlopen(framework_path.c_str(), RTLD_LAZY | RTLD_LOCAL);
   if (framework == nullptr) {
     *error = last_dl_error();
@@ -148,10 +148,10 @@ bool open_tensorflow(const std::string& framework_path, const std::string& cc_pa
     return false;
   }
   const auto symbol = [&](const char* name) {
-    void* found = dlsym(cc, name);
-    return found != nullptr ? found : dlsym(framework, name);
+    void* address = dlsym(cc, name);
+    return address != nullptr ? address : dlsym(framework, name);
   };
-  Api found = {};
+  Api resolved = {};
   const char* missing = nullptr;
   const auto resolve = [&](auto* function, const char* name) {
     *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(symbol(name));
@@ -159,7 +159,7 @@ bool open_tensorflow(const std::string& framework_path, const std::string& cc_pa
       missing = name;
     }
   };
-#define YOLOTF_RESOLVE(name) resolve(&found.name, #name)
+#define YOLOTF_RESOLVE(name) resolve(&resolved.name, #name)
   YOLOTF_RESOLVE(TF_Version);
   YOLOTF_RESOLVE(TF_NewStatus);
   YOLOTF_RESOLVE(TF_DeleteStatus);
@@ -200,11 +200,11 @@ bool open_tensorflow(const std::string& framework_path, const std::string& cc_pa
     *error = cc_path + ": no symbol " + missing;
     return false;
   }
-  found.is_mkl_enabled =
-      reinterpret_cast<decltype(found.is_mkl_enabled)>(symbol("_ZN10tensorflow12IsMKLEnabledEv"));
-  found.use_global_threadpool =
+  resolved.is_mkl_enabled = reinterpret_cast<decltype(resolved.is_mkl_enabled)>(
+      symbol("_ZN10tensorflow12IsMKLEnabledEv"));
+  resolved.use_global_threadpool =
       static_cast<bool*>(symbol("_ZN10tensorflow11LocalDevice22use_global_threadpool_E"));
-  api = found;
+  api = resolved;
   opened = true;
   return true;
 }
@@ -219,12 +219,11 @@ Tensor::Tensor(DataType type, const std::vector<std::int64_t>& shape, const void
   for (const std::int64_t extent : shape) {
     bytes *= static_cast<std::size_t>(extent);
   }
-  auto* held = new std::shared_ptr<void>(std::move(owner));
+  auto* deallocator_arg = new std::shared_ptr<void>(std::move(owner));
   tensor_ = api.TF_NewTensor(
       static_cast<int>(type), shape.data(), static_cast<int>(shape.size()), const_cast<void*>(data),
-      bytes,
-      [](void*, std::size_t, void* holder) { delete static_cast<std::shared_ptr<void>*>(holder); },
-      held);
+      bytes, [](void*, std::size_t, void* arg) { delete static_cast<std::shared_ptr<void>*>(arg); },
+      deallocator_arg);
 }
 
 Tensor& Tensor::operator=(Tensor&& other) noexcept {
@@ -251,40 +250,40 @@ std::vector<std::int64_t> Tensor::shape() const {
 
 void* Tensor::data() const { return api.TF_TensorData(tensor_); }
 
-Description::Description(TF_Graph* graph, const char* kind, const char* name)
+OperationBuilder::OperationBuilder(TF_Graph* graph, const char* kind, const char* name)
     : description_(api.TF_NewOperation(graph, kind, name)) {}
 
-void Description::input(Output output) { api.TF_AddInput(description_, output); }
+void OperationBuilder::add_input(Output output) { api.TF_AddInput(description_, output); }
 
-void Description::inputs(const std::vector<Output>& outputs) {
+void OperationBuilder::add_inputs(const std::vector<Output>& outputs) {
   api.TF_AddInputList(description_, outputs.data(), static_cast<int>(outputs.size()));
 }
 
-void Description::set_type(const char* attribute, DataType value) {
+void OperationBuilder::set_type(const char* attribute, DataType value) {
   api.TF_SetAttrType(description_, attribute, static_cast<int>(value));
 }
 
-void Description::set_int(const char* attribute, std::int64_t value) {
+void OperationBuilder::set_int(const char* attribute, std::int64_t value) {
   api.TF_SetAttrInt(description_, attribute, value);
 }
 
-void Description::set_ints(const char* attribute, const std::vector<std::int64_t>& values) {
+void OperationBuilder::set_ints(const char* attribute, const std::vector<std::int64_t>& values) {
   api.TF_SetAttrIntList(description_, attribute, values.data(), static_cast<int>(values.size()));
 }
 
-void Description::set_float(const char* attribute, float value) {
+void OperationBuilder::set_float(const char* attribute, float value) {
   api.TF_SetAttrFloat(description_, attribute, value);
 }
 
-void Description::set_bool(const char* attribute, bool value) {
+void OperationBuilder::set_bool(const char* attribute, bool value) {
   api.TF_SetAttrBool(description_, attribute, value ? 1 : 0);
 }
 
-void Description::set_string(const char* attribute, const std::string& value) {
+void OperationBuilder::set_string(const char* attribute, const std::string& value) {
   api.TF_SetAttrString(description_, attribute, value.data(), value.size());
 }
 
-void Description::set_strings(const char* attribute, const std::vector<std::string>& values) {
+void OperationBuilder::set_strings(const char* attribute, const std::vector<std::string>& values) {
   std::vector<const void*> texts;
   std::vector<std::size_t> lengths;
   for (const std::string& value : values) {
@@ -295,20 +294,20 @@ void Description::set_strings(const char* attribute, const std::vector<std::stri
                            static_cast<int>(values.size()));
 }
 
-void Description::set_shape(const char* attribute, const std::vector<std::int64_t>& shape) {
+void OperationBuilder::set_shape(const char* attribute, const std::vector<std::int64_t>& shape) {
   api.TF_SetAttrShape(description_, attribute, shape.data(), static_cast<int>(shape.size()));
 }
 
-void Description::set_tensor(const char* attribute, const Tensor& tensor, Failure* failure) {
+void OperationBuilder::set_tensor(const char* attribute, const Tensor& tensor, Failure* failure) {
   const Status status;
   api.TF_SetAttrTensor(description_, attribute, tensor.get(), status.get());
-  status.to(failure);
+  status.copy_to(failure);
 }
 
-TF_Operation* Description::finish(Failure* failure) {
+TF_Operation* OperationBuilder::finish(Failure* failure) {
   const Status status;
   TF_Operation* operation = api.TF_FinishOperation(description_, status.get());
-  status.to(failure);
+  status.copy_to(failure);
   return failure->failed() ? nullptr : operation;
 }
 
@@ -327,18 +326,19 @@ Session::Session(std::shared_ptr<Graph> graph, const std::string& config, Failur
   const Status status;
   TF_SessionOptions* options = api.TF_NewSessionOptions();
   api.TF_SetConfig(options, config.data(), config.size(), status.get());
-  status.to(failure);
+  status.copy_to(failure);
   if (!failure->failed()) {
-    const OwnThreads own_threads;
+    const PrivateThreadPools private_pools;
     session_ = api.TF_NewSession(graph_->get(), options, status.get());
-    status.to(failure);
+    status.copy_to(failure);
   }
   api.TF_DeleteSessionOptions(options);
 }
 
 Session::~Session() {
   if (getpid() != process_) {
-    // Its threads exist only in the parent process: waiting for them here would hang or crash.
+    // The session's threads exist only in the parent process: waiting for them would hang or crash.
+    // It is leaked, and so is its graph.
     new std::shared_ptr<Graph>(std::move(graph_));
   } else if (session_ != nullptr) {
     const Status status;
@@ -351,15 +351,15 @@ std::vector<Tensor> Session::run(const std::vector<Output>& inputs,
                                  const std::vector<TF_Tensor*>& values,
                                  const std::vector<Output>& outputs, Failure* failure) const {
   const Status status;
-  std::vector<TF_Tensor*> found(outputs.size(), nullptr);
+  std::vector<TF_Tensor*> results(outputs.size(), nullptr);
   api.TF_SessionRun(session_, nullptr, inputs.data(), values.data(),
-                    static_cast<int>(inputs.size()), outputs.data(), found.data(),
+                    static_cast<int>(inputs.size()), outputs.data(), results.data(),
                     static_cast<int>(outputs.size()), nullptr, 0, nullptr, status.get());
-  status.to(failure);
+  status.copy_to(failure);
   std::vector<Tensor> tensors;
   if (!failure->failed()) {
-    tensors.reserve(found.size());
-    for (TF_Tensor* tensor : found) {
+    tensors.reserve(results.size());
+    for (TF_Tensor* tensor : results) {
       tensors.emplace_back(tensor);
     }
   }

@@ -1,13 +1,13 @@
-// TensorFlow's kernels through its C API, without its Python and without linking it.
+// Runs graphs with TensorFlow's kernels through its C API, without TensorFlow's Python.
 //
-// The C API (tensorflow/c/c_api.h, c_api_experimental.h is not used) keeps its binary interface
-// from one minor version to the next, so one build serves them all. The two libraries of an
-// installed TensorFlow are opened when they are asked for; a process that has imported TensorFlow
-// gets the very same ones. They are opened with RTLD_LOCAL: with their symbols global, a later
-// `import tensorflow` crashes.
+// TensorFlow is not linked: open_tensorflow opens the two libraries of an installed TensorFlow, or
+// finds those that the process has already imported. The C API (tensorflow/c/c_api.h, without
+// c_api_experimental.h) keeps its binary interface from one minor version to the next, so one build
+// serves them all. The libraries are opened with RTLD_LOCAL: if their symbols were global, a later
+// `import tensorflow` would crash.
 //
-// This file knows no Python. Nothing throws but what the standard library does; what TensorFlow
-// refuses comes back as a Failure.
+// This file knows no Python. An error of TensorFlow is returned as a Failure; only the standard
+// library throws.
 #ifndef YOLOTF_CSRC_TENSORFLOW_RUNTIME_H_
 #define YOLOTF_CSRC_TENSORFLOW_RUNTIME_H_
 
@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-// As in c_api.h: opaque there, too.
+// Declared in c_api.h, opaque there as well.
 struct TF_Status;
 struct TF_Tensor;
 struct TF_Graph;
@@ -35,7 +35,7 @@ struct Output {
   int index = 0;
 };
 
-// TF_DataType of tf_datatype.h, those that are used.
+// The TF_DataTypes of tf_datatype.h that are used here.
 enum class DataType : int {
   kFloat = 1,
   kDouble = 2,
@@ -45,10 +45,10 @@ enum class DataType : int {
   kBool = 10,
 };
 
-// Bytes of one element; 0 for a type that is not used here.
+// Bytes of one element; 0 for a type that is not in DataType.
 std::size_t element_size(DataType type) noexcept;
 
-// Why TensorFlow refused something: TF_Code of tf_status.h and its own words.
+// An error of TensorFlow: TF_Code of tf_status.h and TensorFlow's message.
 struct Failure {
   int code = 0;
   std::string message;
@@ -56,27 +56,27 @@ struct Failure {
   bool failed() const noexcept { return code != 0; }
 };
 
-// Opens libtensorflow_framework and libtensorflow_cc and resolves what is used of them. Returns
-// false and says in *error which file is missing or lacks what. Once it has returned true, further
-// calls do nothing.
+// Opens libtensorflow_framework and libtensorflow_cc and looks up the functions used here. If a
+// file or a function is missing, returns false and names it in *error. After the first success,
+// further calls do nothing and return true.
 bool open_tensorflow(const std::string& framework_path, const std::string& cc_path,
                      std::string* error);
 
 // TensorFlow's version; empty before open_tensorflow.
 std::string tensorflow_version();
 
-// Whether TensorFlow computes with oneDNN on this processor, by its own judgement; false where it
-// cannot be asked.
+// Whether TensorFlow uses oneDNN on this processor; false if this TensorFlow does not export the
+// function that says so.
 bool onednn_enabled();
 
-// A tensor over memory that `owner` keeps alive, not copied if it is aligned to 64 bytes.
-// TensorFlow may let go of it on any thread.
+// A tensor. The second constructor wraps memory that `owner` keeps alive: TensorFlow copies it
+// unless it is aligned to 64 bytes, and may release `owner` on any thread.
 class Tensor {
  public:
   Tensor() = default;
   Tensor(DataType type, const std::vector<std::int64_t>& shape, const void* data,
          std::shared_ptr<void> owner);
-  explicit Tensor(TF_Tensor* taken) : tensor_(taken) {}
+  explicit Tensor(TF_Tensor* owned) : tensor_(owned) {}
   Tensor(Tensor&& other) noexcept : tensor_(other.tensor_) { other.tensor_ = nullptr; }
   Tensor& operator=(Tensor&& other) noexcept;
   Tensor(const Tensor&) = delete;
@@ -92,13 +92,13 @@ class Tensor {
   TF_Tensor* tensor_ = nullptr;
 };
 
-// An operation that is being described; `finish` adds it to the graph.
-class Description {
+// Builds an operation; `finish` adds it to the graph.
+class OperationBuilder {
  public:
-  Description(TF_Graph* graph, const char* kind, const char* name);
+  OperationBuilder(TF_Graph* graph, const char* kind, const char* name);
 
-  void input(Output output);
-  void inputs(const std::vector<Output>& outputs);
+  void add_input(Output output);
+  void add_inputs(const std::vector<Output>& outputs);
   void set_type(const char* attribute, DataType value);
   void set_int(const char* attribute, std::int64_t value);
   void set_ints(const char* attribute, const std::vector<std::int64_t>& values);
@@ -109,14 +109,14 @@ class Description {
   void set_shape(const char* attribute, const std::vector<std::int64_t>& shape);
   void set_tensor(const char* attribute, const Tensor& tensor, Failure* failure);
 
-  // Null if TensorFlow refuses it.
+  // Returns null after a failure.
   TF_Operation* finish(Failure* failure);
 
  private:
   TF_OperationDescription* description_;
 };
 
-// A graph that only grows.
+// A graph. Operations can be added, but not removed.
 class Graph {
  public:
   Graph();
@@ -132,25 +132,25 @@ class Graph {
   TF_Graph* graph_;
 };
 
-// Runs a graph; safe from many threads at once. In a process that was forked from its own it can
-// only be destroyed.
+// Runs a graph, from any number of threads at once. In a child process forked after its creation,
+// a session may only be destroyed.
 class Session {
  public:
-  // With threads of its own, as many as config, a serialized ConfigProto, says. Check failure
-  // before use.
+  // config: a serialized ConfigProto; the session has threads of its own, as many as config says.
+  // Check *failure before use.
   Session(std::shared_ptr<Graph> graph, const std::string& config, Failure* failure);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // values[i] is fed as inputs[i]; the answer has one tensor for each of `outputs`.
+  // Feeds values[i] as inputs[i] and returns a tensor for each of `outputs`; none after a failure.
   std::vector<Tensor> run(const std::vector<Output>& inputs, const std::vector<TF_Tensor*>& values,
                           const std::vector<Output>& outputs, Failure* failure) const;
 
  private:
   std::shared_ptr<Graph> graph_;
   TF_Session* session_ = nullptr;
-  int process_;  // that has its threads
+  int process_;  // in which it was created, which has its threads
 };
 
 }  // namespace yolotf

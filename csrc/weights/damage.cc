@@ -10,9 +10,9 @@
 namespace yolotf {
 namespace {
 
-constexpr std::uint64_t kFewFilters = 4;  // all of them may well be dead
+constexpr std::uint64_t kFewFilters = 4;  // fewer may all be dead
 constexpr std::uint64_t kSampleFloats = 16;
-constexpr int kMostSamples = 8;  // of a block: more are a pattern
+constexpr int kMostSamples = 8;  // of a block; a block with more is a pattern
 
 bool is_zero(std::uint32_t bits) noexcept { return (bits & kInfinityBits) == 0; }
 
@@ -26,10 +26,10 @@ bool is_negative(std::uint32_t bits) noexcept {
   return bits > 0x80000000U && !is_zero(bits) && !is_nonfinite(bits);
 }
 
-// Independent lanes, for instruction-level parallelism.
+// Hashes the kSampleFloats floats at `bytes`.
 std::uint64_t hash_of(const std::byte* bytes) noexcept {
   constexpr std::uint64_t kFactor = 0x9fb21c651e98df25ULL;
-  constexpr int kLanes = 4;
+  constexpr int kLanes = 4;  // independent, for instruction-level parallelism
   std::uint64_t lanes[kLanes];
   for (int i = 0; i < kLanes; ++i) {
     lanes[i] = load<std::uint64_t>(bytes + 8 * i) * kFactor;
@@ -43,57 +43,57 @@ std::uint64_t hash_of(const std::byte* bytes) noexcept {
   return hash;
 }
 
-std::uint64_t find_portable(const std::byte* bytes, std::uint64_t count) noexcept {
-  std::uint64_t found = 0;
+std::uint64_t find_notable_portable(const std::byte* bytes, std::uint64_t count) noexcept {
+  std::uint64_t notable_blocks = 0;
   for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
     // Without branches, so that compilers vectorize the loop.
     std::uint32_t largest = 0;
     std::uint32_t product = 0;
-    for (std::uint64_t j = 0; j < kBlock; ++j) {
+    for (std::uint64_t j = 0; j < kBlockFloats; ++j) {
       const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
       largest = std::max(largest, bits & kMagnitudeBits);
       product = std::max(product, bits * kSampleFactor);
     }
-    const bool notable = largest >= kHugeBits || is_zero(largest) || product >= kSampleMark;
-    found |= static_cast<std::uint64_t>(notable) << i;
+    const bool notable = largest >= kHugeBits || is_zero(largest) || product >= kSampleThreshold;
+    notable_blocks |= static_cast<std::uint64_t>(notable) << i;
   }
-  return found;
+  return notable_blocks;
 }
 
-Block describe_portable(const std::byte* bytes) noexcept {
-  Block block;
+BlockSummary summarize_portable(const std::byte* bytes) noexcept {
+  BlockSummary block;
   std::uint32_t largest = 0;
-  for (std::uint64_t j = 0; j < kBlock; ++j) {
+  for (std::uint64_t j = 0; j < kBlockFloats; ++j) {
     const auto bits = load<std::uint32_t>(bytes + kFloatBytes * j);
     largest = std::max(largest, bits & kMagnitudeBits);
-    block.samples |= static_cast<std::uint64_t>(bits * kSampleFactor >= kSampleMark) << j;
+    block.samples |= static_cast<std::uint64_t>(bits * kSampleFactor >= kSampleThreshold) << j;
   }
   block.huge = largest >= kHugeBits;
   block.zeros = is_zero(largest);
   return block;
 }
 
-void add_run(std::vector<ScanResult::Run>* runs, std::uint64_t begin, std::uint64_t end) {
-  if (!runs->empty() && runs->back().end == begin) {
-    runs->back().end = end;
+void add_range(std::vector<ByteRange>* ranges, std::uint64_t begin, std::uint64_t end) {
+  if (!ranges->empty() && ranges->back().end == begin) {
+    ranges->back().end = end;
   } else {
-    runs->push_back({begin, end});
+    ranges->push_back({begin, end});
   }
 }
 
-// Sorted, with adjacent runs joined.
-std::vector<ScanResult::Run> joined(const std::vector<ScanResult>& results,
-                                    std::vector<ScanResult::Run> ScanResult::* field) {
-  std::vector<ScanResult::Run> all;
+// Returns the ranges of all results, sorted, with adjacent ones merged.
+std::vector<ByteRange> merged(const std::vector<ScanResult>& results,
+                              std::vector<ByteRange> ScanResult::* field) {
+  std::vector<ByteRange> all;
   for (const ScanResult& result : results) {
     all.insert(all.end(), (result.*field).begin(), (result.*field).end());
   }
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.begin < b.begin; });
-  std::vector<ScanResult::Run> runs;
-  for (const ScanResult::Run& run : all) {
-    add_run(&runs, run.begin, run.end);
+  std::vector<ByteRange> ranges;
+  for (const ByteRange& range : all) {
+    add_range(&ranges, range.begin, range.end);
   }
-  return runs;
+  return ranges;
 }
 
 class DamageFinder {
@@ -118,7 +118,7 @@ class DamageFinder {
     return load<std::uint32_t>(bytes_ + offset);
   }
 
-  bool zero(std::uint64_t begin, std::uint64_t end) const noexcept {
+  bool all_zero(std::uint64_t begin, std::uint64_t end) const noexcept {
     for (; begin < end; begin += kFloatBytes) {
       if (!is_zero(bits(begin))) {
         return false;
@@ -127,7 +127,7 @@ class DamageFinder {
     return true;
   }
 
-  bool zero(const Array& array) const noexcept { return zero(array.offset, array.end()); }
+  bool all_zero(const Array& array) const noexcept { return all_zero(array.offset, array.end()); }
 
   void add(Code code, const Array& array, std::uint64_t begin, std::uint64_t end,
            std::uint64_t expected = 0, std::uint64_t found = 0) {
@@ -142,32 +142,32 @@ class DamageFinder {
     errors_.push_back(error);
   }
 
-  // Reports the range from the first to the last number of `array` that is `bad`.
-  template <typename Bad>
-  void find_numbers(Code code, const Array& array, const Bad& bad) {
-    std::uint64_t first = 0;
+  // Adds an error if `is_bad` is true for any float of `array`.
+  template <typename Predicate>
+  void find_numbers(Code code, const Array& array, const Predicate& is_bad) {
+    std::uint64_t begin = 0;
     std::uint64_t end = 0;
     std::uint64_t count = 0;
     for (std::uint64_t offset = array.offset; offset < array.end(); offset += kFloatBytes) {
-      if (bad(bits(offset))) {
-        first = count == 0 ? offset : first;
+      if (is_bad(bits(offset))) {
+        begin = count == 0 ? offset : begin;
         end = offset + kFloatBytes;
         ++count;
       }
     }
     if (count != 0) {
-      add(code, array, first, end, 0, count);
+      add(code, array, begin, end, 0, count);
     }
   }
 
   void find_huge() {
-    const std::vector<ScanResult::Run> runs = joined(results_, &ScanResult::huge);
-    auto run = runs.begin();
+    const std::vector<ByteRange> ranges = merged(results_, &ScanResult::huge_ranges);
+    auto range = ranges.begin();
     for (const Array& array : arrays_) {
-      while (run != runs.end() && run->end <= array.offset) {
-        ++run;
+      while (range != ranges.end() && range->end <= array.offset) {
+        ++range;
       }
-      if (run != runs.end() && run->begin < array.end()) {
+      if (range != ranges.end() && range->begin < array.end()) {
         find_numbers(Code::kNonfinite, array, is_nonfinite);
         find_numbers(Code::kHuge, array, is_huge);
       }
@@ -182,44 +182,46 @@ class DamageFinder {
     }
   }
 
-  // The moving variance of a kernel's layer, which precedes the kernel, or follows it in a dense
-  // layer. Null if there is none.
+  // Returns the moving variance of a kernel's layer: before the kernel, or after it in a dense
+  // layer. Null without batch normalization.
   const Array* variance_of(std::size_t kernel) const noexcept {
-    const std::uint64_t filters = arrays_[kernel].count / arrays_[kernel].filter;
-    const auto fits = [&](std::size_t index) {
+    const std::uint64_t filters = arrays_[kernel].count / arrays_[kernel].filter_floats;
+    const auto is_variance = [&](std::size_t index) {
       return index >= 2 && index < arrays_.size() && arrays_[index].count == filters &&
              arrays_[index].role == Role::kMovingVariance &&
              arrays_[index - 2].role == Role::kGamma && arrays_[index - 2].count == filters;
     };
-    if (kernel > 0 && fits(kernel - 1) && arrays_[kernel - 1].end() == arrays_[kernel].offset) {
+    if (kernel > 0 && is_variance(kernel - 1) &&
+        arrays_[kernel - 1].end() == arrays_[kernel].offset) {
       return &arrays_[kernel - 1];
     }
-    return fits(kernel + 3) ? &arrays_[kernel + 3] : nullptr;
+    return is_variance(kernel + 3) ? &arrays_[kernel + 3] : nullptr;
   }
 
   void find_zeros() {
-    zeros_ = joined(results_, &ScanResult::zeros);
-    bool any_other = false;
-    bool any_kernel = false;
+    zero_ranges_ = merged(results_, &ScanResult::zero_ranges);
+    bool any_nonzero = false;
+    bool any_nonzero_kernel = false;
     for (const Array& array : arrays_) {
-      const bool all_zero = zero(array);
-      any_other = any_other || !all_zero;
-      any_kernel = any_kernel || (!all_zero && is_kernel(array));
-      if (any_other && any_kernel) {
+      const bool nonzero = !all_zero(array);
+      any_nonzero = any_nonzero || nonzero;
+      any_nonzero_kernel = any_nonzero_kernel || (nonzero && is_kernel(array));
+      if (any_nonzero && any_nonzero_kernel) {
         break;
       }
     }
-    if (!any_other) {
+    if (!any_nonzero) {
       return;
     }
     for (std::size_t i = 0; i < arrays_.size(); ++i) {
       const Array& array = arrays_[i];
       if (array.role == Role::kGamma && array.count >= kFewFilters && i + 2 < arrays_.size() &&
           arrays_[i + 2].role == Role::kMovingVariance && arrays_[i + 2].count == array.count &&
-          zero(array) && zero(arrays_[i + 2])) {
-        add_zeros(array, array.offset, zero(arrays_[i + 1]) ? arrays_[i + 2].end() : array.end());
+          all_zero(array) && all_zero(arrays_[i + 2])) {
+        add_zeros(array, array.offset,
+                  all_zero(arrays_[i + 1]) ? arrays_[i + 2].end() : array.end());
       } else if (is_kernel(array)) {
-        find_zeros_in_kernel(i, any_kernel);
+        find_zeros_in_kernel(i, any_nonzero_kernel);
       }
     }
   }
@@ -228,16 +230,17 @@ class DamageFinder {
     return array.role == Role::kKernel || array.role == Role::kWeights;
   }
 
-  void find_zeros_in_kernel(std::size_t index, bool any_kernel) {
+  void find_zeros_in_kernel(std::size_t index, bool any_nonzero_kernel) {
     const Array& array = arrays_[index];
-    // Runs are sorted like the arrays, so each is examined once.
-    while (zero_ < zeros_.size() && zeros_[zero_].end <= array.offset) {
-      ++zero_;
+    // Ranges are sorted like the arrays, so each is examined once.
+    while (next_zeros_ < zero_ranges_.size() && zero_ranges_[next_zeros_].end <= array.offset) {
+      ++next_zeros_;
     }
     std::uint64_t done = array.offset;
-    for (std::size_t i = zero_; i < zeros_.size() && zeros_[i].begin < array.end(); ++i) {
-      std::uint64_t begin = std::max(array.offset, zeros_[i].begin);
-      std::uint64_t end = std::min(array.end(), zeros_[i].end);
+    for (std::size_t i = next_zeros_;
+         i < zero_ranges_.size() && zero_ranges_[i].begin < array.end(); ++i) {
+      std::uint64_t begin = std::max(array.offset, zero_ranges_[i].begin);
+      std::uint64_t end = std::min(array.end(), zero_ranges_[i].end);
       if (begin < done) {
         continue;
       }
@@ -248,7 +251,7 @@ class DamageFinder {
         end += kFloatBytes;
       }
       done = end;
-      if (missing(index, begin, end, any_kernel)) {
+      if (is_damage(index, begin, end, any_nonzero_kernel)) {
         add_zeros(array, begin, end);
       }
     }
@@ -257,66 +260,67 @@ class DamageFinder {
       while (begin > array.offset && is_zero(bits(begin - kFloatBytes))) {
         begin -= kFloatBytes;
       }
-      if (missing(index, begin, array.end(), any_kernel)) {
+      if (is_damage(index, begin, array.end(), any_nonzero_kernel)) {
         add_zeros(array, begin, array.end());
       }
     }
   }
 
   // Whether a run of zeros in a kernel is damage, by the rules of damage.h.
-  bool missing(std::size_t index, std::uint64_t begin, std::uint64_t end,
-               bool any_kernel) noexcept {
+  bool is_damage(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                 bool any_nonzero_kernel) noexcept {
     const Array& array = arrays_[index];
     const std::uint64_t floats = (end - begin) / kFloatBytes;
     const std::uint64_t first = (begin - array.offset) / kFloatBytes;
     const std::uint64_t last = (end - array.offset) / kFloatBytes;
     const bool whole = floats == array.count;
     const bool at_end = end == file_bytes_;
-    if (first % array.filter != 0 || last % array.filter != 0) {
+    if (first % array.filter_floats != 0 || last % array.filter_floats != 0) {
       return floats >= (at_end ? kZeroTail : kZeroRun) && !pruned(index, floats);
     }
     const Array* variance = variance_of(index);
     if (variance != nullptr) {
       const Array& gamma = variance[-2];
-      std::uint64_t live = 0;
-      for (std::uint64_t filter = first / array.filter; filter < last / array.filter; ++filter) {
-        const std::uint64_t place = kFloatBytes * filter;
+      std::uint64_t live_zeros = 0;  // in filters that are not dead
+      for (std::uint64_t filter = first / array.filter_floats; filter < last / array.filter_floats;
+           ++filter) {
+        const std::uint64_t relative = kFloatBytes * filter;
         const bool dead =
-            is_zero(bits(variance->offset + place)) || is_zero(bits(gamma.offset + place));
-        live += dead ? 0U : array.filter;
+            is_zero(bits(variance->offset + relative)) || is_zero(bits(gamma.offset + relative));
+        live_zeros += dead ? 0U : array.filter_floats;
       }
-      return live >= kZeroRun && (whole ? any_kernel : !pruned(index, floats));
+      return live_zeros >= kZeroRun && (whole ? any_nonzero_kernel : !pruned(index, floats));
     }
     return !whole && floats >= (at_end ? kZeroRun : kDeadRun) && !pruned(index, floats);
   }
 
-  // Whether more than half of the numbers outside a run of `floats` zeros are zero.
-  bool pruned(std::size_t index, std::uint64_t floats) noexcept {
+  // Whether more than half of the numbers outside a run of `run_floats` zeros are zero.
+  bool pruned(std::size_t index, std::uint64_t run_floats) noexcept {
     const Array& array = arrays_[index];
-    if (counted_ != index) {
-      counted_ = index;
+    if (counted_array_ != index) {
+      counted_array_ = index;
       zeros_counted_ = 0;
       for (std::uint64_t offset = array.offset; offset < array.end(); offset += kFloatBytes) {
         zeros_counted_ += is_zero(bits(offset)) ? 1U : 0U;
       }
     }
-    return 2 * (zeros_counted_ - floats) > array.count - floats;
+    return 2 * (zeros_counted_ - run_floats) > array.count - run_floats;
   }
 
   void add_zeros(const Array& array, std::uint64_t begin, std::uint64_t end) {
     if (!errors_.empty() && errors_.back().code == Code::kZeros && errors_.back().end <= begin &&
-        zero(errors_.back().end, begin)) {
-      errors_.back().end = end;  // the same hole
+        all_zero(errors_.back().end, begin)) {
+      errors_.back().end = end;  // the hole goes on
     } else if (errors_.empty() || errors_.back().code != Code::kZeros ||
                errors_.back().segment != array.segment) {
       add(Code::kZeros, array, begin, end);
     }
   }
 
-  // The samples that may equal another one, sorted. Almost none do; a table with two bits per hash,
-  // which fits into a cache, rules out the others.
+  // Returns the samples whose hash may occur more than once, sorted by offset. Almost none does: a
+  // table with two bits per hash, small enough for a cache, excludes the others.
   std::vector<ScanResult::Sample> repeated_samples() const {
-    // Samples of a part are sorted, and parts do not overlap, but may have been scanned twice.
+    // The samples of a part are sorted. Parts do not overlap, but one may have been scanned twice.
     std::vector<const ScanResult*> parts;
     std::size_t count = 0;
     for (const ScanResult& result : results_) {
@@ -363,7 +367,8 @@ class DamageFinder {
     return samples;
   }
 
-  // Looks up every sample among the earlier ones and compares blocks with equal hashes.
+  // Looks up the hash of every sample among the earlier ones, and compares the floats around equal
+  // hashes.
   void find_repeated() {
     const std::vector<ScanResult::Sample> samples = repeated_samples();
     std::size_t size = 64;
@@ -373,42 +378,47 @@ class DamageFinder {
     struct Entry {
       std::uint64_t hash;
       std::uint64_t offset;  // of the latest sample; 0 (inside the header) if the entry is free
-      bool pattern;          // it has occurred twice within less than a block
+      bool pattern;          // has occurred twice within less than kRepeatBytes
     };
     std::vector<Entry> table(size, Entry{0, 0, false});
-    std::uint64_t past = 0;                                 // end of the last repeated block
-    std::uint64_t budget = 4 * file_bytes_ + kRepeatBytes;  // bytes to compare
+    std::uint64_t last_end = 0;                             // of the last repeated block
+    std::uint64_t budget = 4 * file_bytes_ + kRepeatBytes;  // bytes that may still be compared
     for (const ScanResult::Sample& sample : samples) {
-      std::size_t place = static_cast<std::size_t>(sample.hash >> 7) & (size - 1);
-      for (int probes = 0; probes < 64 && table[place].offset != 0; ++probes) {
-        if (table[place].hash == sample.hash) {
+      std::size_t slot = static_cast<std::size_t>(sample.hash >> 7) & (size - 1);
+      for (int probes = 0; probes < 64 && table[slot].offset != 0; ++probes) {
+        if (table[slot].hash == sample.hash) {
           break;
         }
-        place = (place + 1) & (size - 1);
+        slot = (slot + 1) & (size - 1);
       }
-      Entry& entry = table[place];
+      Entry& entry = table[slot];
       if (entry.offset == 0 || entry.hash != sample.hash) {
         entry = {sample.hash, sample.offset, false};
         continue;
       }
-      const std::uint64_t before = entry.offset;
+      const std::uint64_t earlier = entry.offset;
       entry.offset = sample.offset;
-      entry.pattern = entry.pattern || sample.offset - before < kRepeatBytes;
-      if (!entry.pattern && sample.offset >= past && budget != 0) {
-        compare(before, sample.offset, &past, &budget);
+      entry.pattern = entry.pattern || sample.offset - earlier < kRepeatBytes;
+      if (!entry.pattern && sample.offset >= last_end && budget != 0) {
+        compare(earlier, sample.offset, &last_end, &budget);
       }
     }
   }
 
-  // The bounds of the adjacent arrays around an offset.
-  ScanResult::Run around(std::uint64_t offset) const noexcept {
-    auto array =
-        std::upper_bound(arrays_.begin(), arrays_.end(), offset,
-                         [](std::uint64_t value, const Array& one) { return value < one.offset; });
-    if (array == arrays_.begin()) {
+  // Returns the first array that begins after `offset`.
+  std::vector<Array>::const_iterator array_after(std::uint64_t offset) const noexcept {
+    return std::upper_bound(
+        arrays_.begin(), arrays_.end(), offset,
+        [](std::uint64_t value, const Array& array) { return value < array.offset; });
+  }
+
+  // Returns the range of the arrays around `offset` that have no gap between them.
+  ByteRange contiguous_arrays(std::uint64_t offset) const noexcept {
+    const auto after = array_after(offset);
+    if (after == arrays_.begin()) {
       return {offset, offset};
     }
-    auto first = std::prev(array);
+    auto first = std::prev(after);
     auto last = first;
     while (first != arrays_.begin() && std::prev(first)->end() == first->offset) {
       --first;
@@ -419,115 +429,118 @@ class DamageFinder {
     return {first->offset, last->end()};
   }
 
-  void compare(std::uint64_t before, std::uint64_t after, std::uint64_t* past,
+  // Extends the equal floats at `earlier` and `later` to both sides, and adds an error if they are
+  // a repeated block.
+  void compare(std::uint64_t earlier, std::uint64_t later, std::uint64_t* last_end,
                std::uint64_t* budget) {
-    const ScanResult::Run left = around(before);
-    const ScanResult::Run right = around(after);
-    const std::uint64_t distance = after - before;
-    std::uint64_t begin = after;
+    const ByteRange left = contiguous_arrays(earlier);
+    const ByteRange right = contiguous_arrays(later);
+    const std::uint64_t distance = later - earlier;
+    std::uint64_t begin = later;
     while (begin > right.begin && begin - distance > left.begin &&
            bits(begin - kFloatBytes) == bits(begin - kFloatBytes - distance)) {
       begin -= kFloatBytes;
     }
-    std::uint64_t end = after;
+    std::uint64_t end = later;
     while (end < right.end && end - distance < left.end && bits(end) == bits(end - distance)) {
       end += kFloatBytes;
     }
     *budget -= std::min(*budget, end - begin + kFloatBytes);
-    end = std::min(end, begin + distance);  // must not overlap its source
-    if (end - begin < kRepeatBytes || uniform(begin, end)) {
+    end = std::min(end, begin + distance);  // must not overlap the earlier block
+    if (end - begin < kRepeatBytes || almost_all_zero(begin, end)) {
       return;
     }
-    *past = end;
-    const auto array =
-        std::upper_bound(arrays_.begin(), arrays_.end(), begin,
-                         [](std::uint64_t value, const Array& one) { return value < one.offset; });
-    add(Code::kRepeated, *std::prev(array), begin, end, begin - distance, end - distance);
+    *last_end = end;
+    add(Code::kRepeated, *std::prev(array_after(begin)), begin, end, begin - distance,
+        end - distance);
   }
 
-  // Whether the block is almost all zeros, as between the few numbers of a pruned kernel.
-  bool uniform(std::uint64_t begin, std::uint64_t end) const noexcept {
-    std::uint64_t others = 0;
+  // Whether the floats that are not zero have fewer than kRepeatBytes / 4 bytes, as in a pruned
+  // kernel.
+  bool almost_all_zero(std::uint64_t begin, std::uint64_t end) const noexcept {
+    std::uint64_t nonzero = 0;
     for (std::uint64_t offset = begin; offset < end; offset += kFloatBytes) {
-      others += is_zero(bits(offset)) ? 0U : 1U;
+      nonzero += is_zero(bits(offset)) ? 0U : 1U;
     }
-    return kFloatBytes * others < kRepeatBytes / 4;
+    return kFloatBytes * nonzero < kRepeatBytes / 4;
   }
 
   const std::byte* bytes_;
   const std::uint64_t file_bytes_;
   const std::vector<Array>& arrays_;
   const std::vector<ScanResult>& results_;
-  std::vector<ScanResult::Run> zeros_;
-  std::size_t zero_ = 0;
-  std::size_t counted_ = ~std::size_t{0};
+  std::vector<ByteRange> zero_ranges_;
+  std::size_t next_zeros_ = 0;                   // in zero_ranges_
+  std::size_t counted_array_ = ~std::size_t{0};  // whose zeros are counted
   std::uint64_t zeros_counted_ = 0;
   std::vector<Error> errors_;
 };
 
 }  // namespace
 
-std::vector<Array> arrays_of(const std::vector<Segment>& segments) {
+std::vector<Array> sorted_arrays(const std::vector<Segment>& segments) {
   std::vector<Array> all;
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    const SegmentArrays found = arrays_in(segments[i], static_cast<std::int64_t>(i));
-    all.insert(all.end(), found.begin(), found.end());
+    const SegmentArrays arrays = arrays_of(segments[i], static_cast<std::int64_t>(i));
+    all.insert(all.end(), arrays.begin(), arrays.end());
   }
   // Of arrays with the same floats, a variance comes first: more rules apply to it.
-  const auto place = [](const Array& array) {
+  const auto key = [](const Array& array) {
     return std::make_tuple(array.offset, array.count, array.role != Role::kMovingVariance,
                            array.segment);
   };
   std::sort(all.begin(), all.end(),
-            [&](const Array& a, const Array& b) { return place(a) < place(b); });
-  std::vector<Array> arrays;
+            [&](const Array& a, const Array& b) { return key(a) < key(b); });
+  std::vector<Array> sorted;
   for (const Array& array : all) {
-    if (arrays.empty() || arrays.back().end() <= array.offset) {
-      arrays.push_back(array);
+    if (sorted.empty() || sorted.back().end() <= array.offset) {
+      sorted.push_back(array);
     }
   }
-  return arrays;
+  return sorted;
 }
 
-ScanKernels portable_scan() noexcept { return {find_portable, describe_portable}; }
+ScanKernels portable_scan() noexcept { return {find_notable_portable, summarize_portable}; }
 
 void scan_for_damage(const std::byte* bytes, std::uint64_t begin, std::uint64_t end,
                      ScanResult* result) {
-  static const ScanKernels kernels = avx2_scan().find != nullptr ? avx2_scan() : portable_scan();
-  const auto note = [&](const Block& block, std::uint64_t offset) {
+  static const ScanKernels kernels =
+      avx2_scan().find_notable != nullptr ? avx2_scan() : portable_scan();
+  const auto record = [&](const BlockSummary& block, std::uint64_t offset) {
     const std::uint64_t block_end = std::min(end, offset + kBlockBytes);
     if (block.huge) {
-      add_run(&result->huge, offset, block_end);
+      add_range(&result->huge_ranges, offset, block_end);
     }
     if (block.zeros) {
-      add_run(&result->zeros, offset, block_end);
+      add_range(&result->zero_ranges, offset, block_end);
     }
     if (__builtin_popcountll(block.samples) <= kMostSamples) {
-      for (std::uint64_t left = block.samples; left != 0; left &= left - 1) {
-        const std::uint64_t at =
-            offset + kFloatBytes * static_cast<std::uint64_t>(__builtin_ctzll(left));
-        if (at + kFloatBytes * kSampleFloats <= end) {
-          result->samples.push_back({at, hash_of(bytes + at)});
+      for (std::uint64_t bits = block.samples; bits != 0; bits &= bits - 1) {
+        const std::uint64_t sample =
+            offset + kFloatBytes * static_cast<std::uint64_t>(__builtin_ctzll(bits));
+        if (sample + kFloatBytes * kSampleFloats <= end) {
+          result->samples.push_back({sample, hash_of(bytes + sample)});
         }
       }
     }
   };
   std::uint64_t offset = begin;
   while (end - offset >= kBlockBytes) {
-    const std::uint64_t count = std::min(kRunBlocks, (end - offset) / kBlockBytes);
-    for (std::uint64_t left = kernels.find(bytes + offset, count); left != 0; left &= left - 1) {
-      const std::uint64_t at =
-          offset + kBlockBytes * static_cast<std::uint64_t>(__builtin_ctzll(left));
-      note(kernels.describe(bytes + at), at);
+    const std::uint64_t count = std::min(kBatchBlocks, (end - offset) / kBlockBytes);
+    for (std::uint64_t bits = kernels.find_notable(bytes + offset, count); bits != 0;
+         bits &= bits - 1) {
+      const std::uint64_t block =
+          offset + kBlockBytes * static_cast<std::uint64_t>(__builtin_ctzll(bits));
+      record(kernels.summarize(bytes + block), block);
     }
     offset += kBlockBytes * count;
   }
   if (offset < end) {
     // The last block is padded with one of its numbers.
-    std::uint32_t last[kBlock];
-    std::fill(last, last + kBlock, load<std::uint32_t>(bytes + offset));
+    std::uint32_t last[kBlockFloats];
+    std::fill(last, last + kBlockFloats, load<std::uint32_t>(bytes + offset));
     std::memcpy(last, bytes + offset, end - offset);
-    note(kernels.describe(reinterpret_cast<const std::byte*>(last)), offset);
+    record(kernels.summarize(reinterpret_cast<const std::byte*>(last)), offset);
   }
 }
 

@@ -1,4 +1,4 @@
-// The scan for processors with AVX2, limited by memory bandwidth. Only functions marked
+// The scan for processors with AVX2. Memory bandwidth limits it. Only functions marked
 // YOLOTF_TARGET are compiled for AVX2; see scatter_avx2.cc.
 #include "weights/damage_kernels.h"
 
@@ -18,21 +18,22 @@ YOLOTF_TARGET inline __m256i all8(std::uint32_t bits) noexcept {
   return _mm256_set1_epi32(static_cast<int>(bits));
 }
 
-// All bits of a number are set if it is `limit` or more; unsigned.
-YOLOTF_TARGET inline __m256i reached(__m256i numbers, __m256i limit) noexcept {
+// Sets all bits of the numbers that are at least `limit`, unsigned.
+YOLOTF_TARGET inline __m256i at_least(__m256i numbers, __m256i limit) noexcept {
   return _mm256_cmpeq_epi32(_mm256_max_epu32(numbers, limit), numbers);
 }
 
-YOLOTF_TARGET std::uint64_t find_avx2(const std::byte* bytes, std::uint64_t count) noexcept {
+YOLOTF_TARGET std::uint64_t find_notable_avx2(const std::byte* bytes,
+                                              std::uint64_t count) noexcept {
   const __m256i magnitude = all8(kMagnitudeBits);
   const __m256i factor = all8(kSampleFactor);
   const __m256i infinity = all8(kInfinityBits);
   const __m256i huge = all8(kHugeBits);
-  const __m256i mark = all8(kSampleMark);
-  std::uint64_t found = 0;
+  const __m256i threshold = all8(kSampleThreshold);
+  std::uint64_t notable_blocks = 0;
   for (std::uint64_t i = 0; i < count; ++i, bytes += kBlockBytes) {
     for (std::uint64_t line = 0; line < kBlockBytes; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(bytes + kAheadBytes + line), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(bytes + kPrefetchDistance + line), _MM_HINT_T0);
     }
     __m256i largest[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     __m256i product[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
@@ -43,26 +44,27 @@ YOLOTF_TARGET std::uint64_t find_avx2(const std::byte* bytes, std::uint64_t coun
     }
     const __m256i most = _mm256_max_epu32(largest[0], largest[1]);
     const __m256i notable = _mm256_or_si256(
-        reached(most, huge), reached(_mm256_max_epu32(product[0], product[1]), mark));
-    const int dull = _mm256_testz_si256(notable, notable) & ~_mm256_testz_si256(most, infinity);
-    found |= static_cast<std::uint64_t>((dull & 1) ^ 1) << i;
+        at_least(most, huge), at_least(_mm256_max_epu32(product[0], product[1]), threshold));
+    const int ordinary = _mm256_testz_si256(notable, notable) & ~_mm256_testz_si256(most, infinity);
+    notable_blocks |= static_cast<std::uint64_t>((ordinary & 1) ^ 1) << i;
   }
-  return found;
+  return notable_blocks;
 }
 
-YOLOTF_TARGET Block describe_avx2(const std::byte* bytes) noexcept {
+YOLOTF_TARGET BlockSummary summarize_avx2(const std::byte* bytes) noexcept {
   const __m256i factor = all8(kSampleFactor);
-  const __m256i mark = all8(kSampleMark);
+  const __m256i threshold = all8(kSampleThreshold);
   __m256i largest = _mm256_setzero_si256();
-  Block block;
+  BlockSummary block;
   for (std::uint64_t j = 0; j < 8; ++j) {
     const __m256i bits = load8(bytes + 32 * j);
     largest = _mm256_max_epu32(largest, _mm256_and_si256(bits, all8(kMagnitudeBits)));
-    const __m256i marks = reached(_mm256_mullo_epi32(bits, factor), mark);
-    const auto samples = static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(marks)));
+    const __m256i chosen = at_least(_mm256_mullo_epi32(bits, factor), threshold);
+    const auto samples =
+        static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(chosen)));
     block.samples |= static_cast<std::uint64_t>(samples) << (8 * j);
   }
-  block.huge = _mm256_movemask_epi8(reached(largest, all8(kHugeBits))) != 0;
+  block.huge = _mm256_movemask_epi8(at_least(largest, all8(kHugeBits))) != 0;
   block.zeros = _mm256_testz_si256(largest, all8(kInfinityBits)) != 0;
   return block;
 }
@@ -71,7 +73,7 @@ YOLOTF_TARGET Block describe_avx2(const std::byte* bytes) noexcept {
 
 ScanKernels avx2_scan() noexcept {
   const bool usable = __builtin_cpu_supports("avx2") != 0;
-  return usable ? ScanKernels{find_avx2, describe_avx2} : ScanKernels{nullptr, nullptr};
+  return usable ? ScanKernels{find_notable_avx2, summarize_avx2} : ScanKernels{nullptr, nullptr};
 }
 
 }  // namespace yolotf

@@ -16,7 +16,7 @@ const char* dtype_name(std::uint64_t dtype) {
     case Dtype::kOther:
       break;
   }
-  return "another dtype";
+  return "of another dtype";
 }
 
 std::string range(std::uint64_t begin, std::uint64_t end) {
@@ -35,25 +35,26 @@ std::string describe(const Error& error) {
     case Code::kHeaderTooShort:
       return "header needs " + expected + " bytes, file has " + found;
     case Code::kFileTooShort:
-      return "too short: " + segment + " ends at byte " + expected + ", file at " + found;
+      return "file too short: " + segment + " ends at byte " + expected + ", the file at byte " +
+             found;
     case Code::kWrongSize:
       return "plan needs " + expected + " bytes, file has " + found;
     case Code::kBadSegment:
       return segment + " does not describe an array";
     case Code::kWrongRank:
-      return "variable of " + segment + " has " + found + " axes, plan wants " + expected;
+      return "variable of " + segment + " has " + found + " axes, plan needs " + expected;
     case Code::kWrongShape:
-      return "variable of " + segment + " is " + found + " long in axis " +
-             std::to_string(error.axis) + ", plan wants " + expected;
+      return "variable of " + segment + " has " + found + " elements in axis " +
+             std::to_string(error.axis) + ", plan needs " + expected;
     case Code::kWrongDtype:
-      return "variable of " + segment + " is " + dtype_name(error.found) + ", plan wants " +
+      return "variable of " + segment + " is " + dtype_name(error.found) + ", plan needs " +
              dtype_name(error.expected);
     case Code::kUninitialized:
       return "variable of " + segment + " is not initialized";
     case Code::kShared:
-      return segment + " and segment " + expected + " have the same variable";
+      return segment + " and segment " + expected + " go into the same variable";
     case Code::kNonfinite:
-      return segment + " has " + found + " numbers that are not finite in " +
+      return segment + " has " + found + " NaN or infinite numbers in " +
              range(error.offset, error.end);
     case Code::kHuge:
       return segment + " has " + found + " numbers of 1e30 or more in " +
@@ -62,10 +63,10 @@ std::string describe(const Error& error) {
       return "moving_variance of " + segment + " has " + found + " negative numbers in " +
              range(error.offset, error.end);
     case Code::kZeros:
-      return segment + " has nothing but zeros in " + range(error.offset, error.end);
+      return segment + " is all zeros in " + range(error.offset, error.end);
     case Code::kRepeated:
-      return segment + " repeats in " + range(error.offset, error.end) + " the " +
-             range(error.expected, error.found);
+      return segment + " repeats " + range(error.expected, error.found) + " in " +
+             range(error.offset, error.end);
   }
   return "unknown error";
 }

@@ -1,4 +1,4 @@
-// The errors that checks of files, plans and variables can find, as codes with numbers.
+// What checks of files, plans and variables find, as codes with numbers.
 #ifndef YOLOTF_CSRC_WEIGHTS_ERROR_H_
 #define YOLOTF_CSRC_WEIGHTS_ERROR_H_
 
@@ -10,28 +10,29 @@ namespace yolotf {
 enum class Code {
   kOk = 0,
   kHeaderTooShort,    // expected, found: bytes
-  kFileTooShort,      // segment, role; offset..end: the truncated array; expected: end, found:
-                      // bytes of the file
+  kFileTooShort,      // segment, role; offset..end: the truncated array; expected: its end;
+                      // found: bytes of the file
   kWrongSize,         // expected, found: bytes of the file
-  kBadSegment,        // segment: its extents overflow or do not match its shape
+  kBadSegment,        // segment: its numbers overflow or do not match its shape
   kWrongRank,         // segment; expected, found: number of axes
   kWrongShape,        // segment; axis; expected, found: extent of that axis
   kWrongDtype,        // segment; expected, found: Dtype
   kUninitialized,     // segment
-  kShared,            // segment, expected: two segments with the same destination
-  kNonfinite,         // segment, role; offset..end: from the first to the last; found: count
+  kShared,            // segment, expected: two segments with the same variable
+  kNonfinite,         // segment, role; offset..end: from the first such float to the last;
+                      // found: how many
   kHuge,              // as kNonfinite
   kNegativeVariance,  // as kNonfinite
   kZeros,             // segment, role; offset..end: bytes that were never written
   kRepeated,          // segment, role; offset..end: repeats the bytes expected..found
 };
 
-// An error; the comment of each code says what the other fields mean.
+// The comment of each code says which other fields are set.
 struct Error {
   Code code = Code::kOk;
   std::int64_t segment = -1;
   int axis = -1;
-  std::int64_t role = -1;    // Role in plan.h of the array in the file
+  std::int64_t role = -1;    // of the array in the file: Role in plan.h
   std::uint64_t offset = 0;  // bytes from the start of the file, like `end`
   std::uint64_t end = 0;     // offset of the first byte after the range
   std::uint64_t expected = 0;

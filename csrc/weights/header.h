@@ -7,9 +7,9 @@
 //   uint32 seen    else: 16 bytes so far
 //   float32 ...    up to the end of the file: no names, no shapes, no padding
 //
-// Some writers store a version that does not match the width of `seen`. If the number of floats is
-// known, the right width is the one that matches the file's size. major or minor above 1000 means
-// that dense kernels are stored as (in, out) instead of (out, in).
+// Some writers store a version that does not match the width of `seen`. If the network's number of
+// floats is known, the right width is the one that matches the file's size. If major or minor is
+// above 1000, dense kernels are stored as (in, out) instead of (out, in).
 #ifndef YOLOTF_CSRC_WEIGHTS_HEADER_H_
 #define YOLOTF_CSRC_WEIGHTS_HEADER_H_
 
@@ -39,10 +39,10 @@ std::uint64_t version_header_bytes(std::int64_t major, std::int64_t minor) noexc
 // Whether files of this version store dense kernels as (in, out).
 bool stores_transposed(std::int64_t major, std::int64_t minor) noexcept;
 
-// Reads the header at the start of a .weights file of `file_bytes` bytes.
-// Returns false and fills *error if the file is shorter than its header.
-// Safe on untrusted input: reads at most min(20, available) bytes.
-// bytes may be unaligned; floats is the network's number of floats, or negative if unknown.
+// Reads the header of a .weights file of `file_bytes` bytes, of which the first `available` are at
+// `bytes`, aligned or not. `floats` is the network's number of floats, negative if unknown. Returns
+// false and fills in *error if the file is shorter than its header. Safe on untrusted input: reads
+// at most min(20, available) bytes.
 bool parse_header(const std::byte* bytes, std::uint64_t available, std::uint64_t file_bytes,
                   std::int64_t floats, Header* header, Error* error) noexcept;
 

@@ -16,8 +16,8 @@
 namespace yolotf {
 namespace {
 
-constexpr std::uint64_t kPartBytes = 1 << 20;  // read and scanned together
-constexpr std::uint64_t kReadAhead = 8 << 20;  // read at once while tasks wait for it
+constexpr std::uint64_t kPartBytes = 1 << 20;  // read and scanned by one task of FileReader
+constexpr std::uint64_t kReadBytes = 8 << 20;  // read by a load before it publishes more tasks
 
 using Clock = std::chrono::steady_clock;
 
@@ -25,8 +25,8 @@ std::int64_t nanoseconds_since(Clock::time_point start) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
 }
 
-// Runs tasks on threads and, in finish(), on the caller. It waits for tasks, not for threads: if
-// these are busy elsewhere, the caller runs all tasks.
+// Runs tasks on helper threads and, in finish(), on the caller's. It waits for tasks, not for
+// threads: if the threads are busy elsewhere, the caller runs all tasks.
 class TaskGroup {
  public:
   TaskGroup(Threads* threads, std::function<void(std::size_t)> run_task)
@@ -35,7 +35,7 @@ class TaskGroup {
   TaskGroup(const TaskGroup&) = delete;
   TaskGroup& operator=(const TaskGroup&) = delete;
 
-  // Lets tasks below `ready` run; `ready` never decreases.
+  // Lets the tasks before `ready` run; `ready` must not decrease.
   void publish(std::size_t ready) { start_helpers(ready - published_, ready); }
 
   // Runs all tasks and returns the number of threads that may have taken part.
@@ -51,7 +51,7 @@ class TaskGroup {
     if (state_->failure) {
       std::rethrow_exception(state_->failure);
     }
-    return helpers_ + 1;
+    return most_helpers_ + 1;
   }
 
  private:
@@ -61,29 +61,29 @@ class TaskGroup {
     state_->changed.wait(lock, [this] { return state_->done == state_->ready; });
   }
 
-  void start_helpers(std::size_t most, std::size_t ready) {
-    int helpers = 0;
+  void start_helpers(std::size_t max_started, std::size_t ready) {
+    int started = 0;
     {
       const std::lock_guard<std::mutex> lock(state_->mutex);
       state_->ready = ready;
       // Running helpers pick up new tasks.
-      const int idle = std::max(0, threads_->helpers() - state_->helpers);
-      helpers = static_cast<int>(std::min(static_cast<std::size_t>(idle), most));
-      state_->helpers += helpers;
-      helpers_ = std::max(helpers_, state_->helpers);
+      const int idle = std::max(0, threads_->max_helpers() - state_->helpers);
+      started = static_cast<int>(std::min(static_cast<std::size_t>(idle), max_started));
+      state_->helpers += started;
+      most_helpers_ = std::max(most_helpers_, state_->helpers);
     }
     published_ = ready;
     try {
-      for (int i = 0; i < helpers; ++i) {
+      for (int i = 0; i < started; ++i) {
         threads_->start([state = state_] { state->help(); });
       }
-    } catch (const std::bad_alloc&) {  // works without more helpers
+    } catch (const std::bad_alloc&) {  // the others do the work
     }
   }
 
-  // Shared, so that helpers that start late find it alive, without tasks.
+  // Shared with the helpers: those that start after the group has ended find no more tasks.
   struct State {
-    explicit State(std::function<void(std::size_t)> task) : run_task(std::move(task)) {}
+    explicit State(std::function<void(std::size_t)> function) : run_task(std::move(function)) {}
     void work() {
       std::unique_lock<std::mutex> lock(mutex);
       work(&lock);
@@ -97,15 +97,15 @@ class TaskGroup {
       while (next < ready) {
         const std::size_t task = next++;
         lock->unlock();
-        std::exception_ptr thrown;
+        std::exception_ptr exception;
         try {
           run_task(task);
         } catch (...) {  // bad_alloc: exceptions must not escape a thread
-          thrown = std::current_exception();
+          exception = std::current_exception();
         }
         lock->lock();
-        if (thrown) {
-          failure = thrown;
+        if (exception) {
+          failure = exception;
         }
         ++done;
       }
@@ -118,23 +118,23 @@ class TaskGroup {
     std::size_t ready = 0;
     std::size_t next = 0;
     std::size_t done = 0;
-    int helpers = 0;  // started and not finished
+    int helpers = 0;  // started and not yet finished
   };
 
   Threads* threads_;
   std::shared_ptr<State> state_;
   std::size_t published_ = 0;
-  int helpers_ = 0;
+  int most_helpers_ = 0;  // at any time
 };
 
-// What the threads of a load have noted.
+// The scan results of all threads.
 class ScanResults {
  public:
   void scan(const std::byte* bytes, std::uint64_t begin, std::uint64_t end) {
-    ScanResult seen;
-    scan_for_damage(bytes, begin, end, &seen);
+    ScanResult result;
+    scan_for_damage(bytes, begin, end, &result);
     const std::lock_guard<std::mutex> lock(mutex_);
-    all_.push_back(std::move(seen));
+    all_.push_back(std::move(result));
   }
 
   const std::vector<ScanResult>& all() const { return all_; }
@@ -144,14 +144,14 @@ class ScanResults {
   std::vector<ScanResult> all_;
 };
 
-// Reads the whole file and scans the parts that belong to arrays.
+// Reads the whole file and scans the parts that arrays lie in.
 class FileReader {
  public:
   FileReader(MappedFile* file, const std::vector<Array>& arrays) : file_(file) {
-    std::uint64_t done = 0;  // end of the last part
-    const auto cut = [&](std::uint64_t begin, std::uint64_t end, bool scanned) {
+    std::uint64_t divided = 0;  // end of the last part
+    const auto divide = [&](std::uint64_t begin, std::uint64_t end, bool scan) {
       for (; begin < end; begin += kPartBytes) {
-        parts_.push_back({begin, std::min(end, begin + kPartBytes), scanned});
+        parts_.push_back({begin, std::min(end, begin + kPartBytes), scan});
       }
     };
     for (std::size_t i = 0; i < arrays.size();) {
@@ -160,37 +160,37 @@ class FileReader {
       for (++i; i < arrays.size() && arrays[i].offset == end; ++i) {
         end = arrays[i].end();
       }
-      cut(done, begin, false);
-      cut(begin, end, true);
-      done = end;
+      divide(divided, begin, false);
+      divide(begin, end, true);
+      divided = end;
     }
-    cut(done, file->size(), false);
+    divide(divided, file->size(), false);
   }
 
   // Returns false if the file could not be read.
   bool run(Threads* threads, ScanResults* results, FileError* error) {
     std::mutex mutex;
-    bool sound = true;
+    bool readable = true;
     TaskGroup group(threads, [&](std::size_t i) {
       const Part& part = parts_[i];
-      FileError failed;
-      if (!file_->read_in(part.begin, part.end, &failed)) {
+      FileError part_error;
+      if (!file_->populate(part.begin, part.end, &part_error)) {
         const std::lock_guard<std::mutex> lock(mutex);
-        sound = false;
-        *error = failed;
-      } else if (part.scanned) {
+        readable = false;
+        *error = part_error;
+      } else if (part.scan) {
         results->scan(file_->bytes(), part.begin, part.end);
       }
     });
     group.run(parts_.size());
-    return sound;
+    return readable;
   }
 
  private:
   struct Part {
     std::uint64_t begin;
     std::uint64_t end;
-    bool scanned;
+    bool scan;
   };
   MappedFile* file_;
   std::vector<Part> parts_;
@@ -209,19 +209,19 @@ class Load {
 
   bool run() {
     const auto start = Clock::now();
-    // The size first: nothing is read of a file of the wrong size.
+    // The size comes first: a file of the wrong size is not read at all.
     if (!file_.open(request_.path.c_str(), &error_->file) ||
         !check_segments(segments_, request_.header.size(), request_.expected_bytes, file_.size(),
                         &error_->error) ||
-        !file_.begin(&error_->file) ||
+        !file_.map_or_copy(&error_->file) ||
         !file_.begins_with(request_.header.data(), request_.header.size(), &error_->file) ||
         !lock_variables(&targets_) || !variables_->begin(&targets_)) {
       return false;
     }
     stats_->checking_ns = nanoseconds_since(start);
-    // Locked again: another thread may have given a variable another shape.
-    std::vector<Target> now;
-    if (!write() || !is_sound() || !lock_variables(&now)) {
+    // Checked again: another thread may have changed the shape of a variable meanwhile.
+    std::vector<Target> current;
+    if (!write() || !is_undamaged() || !lock_variables(&current)) {
       return false;
     }
     variables_->commit();
@@ -244,54 +244,55 @@ class Load {
     return true;
   }
 
-  // Reads the file from the first byte needed and publishes tasks as their bytes arrive. Each task
-  // scans its bytes before it moves them, so that they are fetched from memory once.
+  // Reads the file from the first byte that is needed, and publishes tasks as soon as their bytes
+  // are read. Each task scans its bytes before it writes them, so that they are fetched from memory
+  // once.
   bool write() {
-    std::vector<Task> tasks = split(segments_);
-    const auto end_of_task = [&](const Task& task) { return end_of(segments_[task.segment]); };
+    std::vector<Task> tasks = split_into_tasks(segments_);
+    const auto end_of_task = [&](const Task& task) { return end_offset(segments_[task.segment]); };
     std::stable_sort(tasks.begin(), tasks.end(),
                      [&](const Task& a, const Task& b) { return end_of_task(a) < end_of_task(b); });
     TaskGroup group(threads_, [&](std::size_t i) {
       const Task& task = tasks[i];
       if (request_.verify) {
-        const Extent source = source_of(segments_[task.segment], task);
+        const ByteRange source = source_range(segments_[task.segment], task);
         results_.scan(file_.bytes(), source.begin, source.end);
       }
       scatter(file_.bytes(), segments_[task.segment], targets_[task.segment], task);
     });
-    std::uint64_t read = file_.size();
+    std::uint64_t read_end = file_.size();
     for (const Segment& segment : segments_) {
-      read = std::min(read, segment.offset);
-      read = segment.norm_offset == 0 ? read : std::min(read, segment.norm_offset);
+      read_end = std::min(read_end, segment.offset);
+      read_end = segment.norm_offset == 0 ? read_end : std::min(read_end, segment.norm_offset);
     }
     std::size_t ready = 0;
-    bool sound = true;
-    while (sound && ready < tasks.size()) {
-      const std::uint64_t end = std::min(file_.size(), read + kReadAhead);
-      sound = file_.read_in(read, end, &error_->file);
-      read = end;
-      while (sound && ready < tasks.size() && end_of_task(tasks[ready]) <= read) {
+    bool readable = true;
+    while (readable && ready < tasks.size()) {
+      const std::uint64_t end = std::min(file_.size(), read_end + kReadBytes);
+      readable = file_.populate(read_end, end, &error_->file);
+      read_end = end;
+      while (readable && ready < tasks.size() && end_of_task(tasks[ready]) <= read_end) {
         ++ready;
       }
-      if (sound) {
+      if (readable) {
         group.publish(ready);
       }
     }
-    if (sound && request_.verify) {
-      look_at_norms();
+    if (readable && request_.verify) {
+      scan_folded_norms();
     }
     stats_->threads = std::min(group.finish(), static_cast<int>(tasks.size()));
-    return sound;
+    return readable;
   }
 
-  // Whether what was written is what the file holds, and undamaged.
-  bool is_sound() {
+  // Whether the numbers that were written are the file's, and show no damage.
+  bool is_undamaged() {
     std::vector<Error> errors;
     if (request_.verify) {
-      errors = find_damage(file_.bytes(), file_.size(), arrays_of(segments_), results_.all());
+      errors = find_damage(file_.bytes(), file_.size(), sorted_arrays(segments_), results_.all());
     }
     if (!file_.check_intact(&error_->file)) {
-      return false;  // whatever the content says: it is not the file's
+      return false;  // what was scanned is not the file's content
     }
     if (!errors.empty()) {
       error_->error = errors.front();
@@ -299,14 +300,14 @@ class Load {
     return errors.empty();
   }
 
-  // Folded batch normalization arrays are not the source of any task.
-  void look_at_norms() {
-    std::uint64_t last = 0;
+  // Scans the arrays of folded batch normalizations, which are in no task's source range.
+  void scan_folded_norms() {
+    std::uint64_t last_offset = 0;
     for (const Segment& segment : segments_) {
-      if (segment.norm_offset != 0 && segment.norm_offset != last) {
-        last = segment.norm_offset;
-        results_.scan(file_.bytes(), last,
-                      last + kNormArrays * kFloatBytes * segment.all_filters());
+      if (segment.norm_offset != 0 && segment.norm_offset != last_offset) {
+        last_offset = segment.norm_offset;
+        results_.scan(file_.bytes(), last_offset,
+                      last_offset + kNormArrays * kFloatBytes * segment.all_filters());
       }
     }
   }
@@ -328,10 +329,10 @@ bool examine(const std::string& path, std::uint64_t header_bytes,
   MappedFile file;
   if (!file.open(path.c_str(), &error->file) ||
       !check_segments(segments, header_bytes, -1, file.size(), &error->error) ||
-      !file.begin(&error->file)) {
+      !file.map_or_copy(&error->file)) {
     return false;
   }
-  const std::vector<Array> arrays = arrays_of(segments);
+  const std::vector<Array> arrays = sorted_arrays(segments);
   ScanResults results;
   if (!FileReader(&file, arrays).run(threads, &results, &error->file)) {
     return false;
@@ -340,8 +341,8 @@ bool examine(const std::string& path, std::uint64_t header_bytes,
   return file.check_intact(&error->file);
 }
 
-// Returns the result of `function`; reports lack of memory as an error of the file, as read(2)
-// would.
+// Returns the result of `function`. Without memory, returns false and sets ENOMEM as the file's
+// error, as read(2) would.
 template <typename Function>
 bool catching_bad_alloc(LoadError* error, const Function& function) {
   try {

@@ -11,36 +11,36 @@
 
 namespace yolotf {
 
-// The handler reads these without locks.
+// The handler reads it without locks.
 struct GuardedRange {
   std::atomic<std::uintptr_t> begin{0};
-  std::atomic<std::uintptr_t> end{0};  // 0: this range is free
+  std::atomic<std::uintptr_t> end{0};  // 0: unused
   std::atomic<bool> lost{false};
 };
 
 namespace {
 
-// Loads at the same time. A file beyond these is copied.
+// One for each simultaneous load; further files are copied instead of mapped.
 std::array<GuardedRange, 64> ranges;
 
-std::mutex mutex;  // of the installation; the handler does not take it
+std::mutex mutex;  // for everything here that the handler does not change
 int guards = 0;
-// What to call for faults elsewhere: `below` is what our handler replaced last. If that calls our
-// handler in turn, because it was installed above ours once, `lowest` ends the circle: what our
-// handler replaced first.
-struct sigaction below = {};
-struct sigaction lowest = {};
-bool installed_before = false;
-std::atomic<const siginfo_t*> passed_on{nullptr};
+// The handlers that ours passes other faults to. `previous` is the one that it replaced last. If
+// that one in turn calls ours, which it replaced itself before, `original`, the one that ours
+// replaced first, ends the circle.
+struct sigaction previous = {};
+struct sigaction original = {};
+bool has_original = false;
+std::atomic<const siginfo_t*> passed_on{nullptr};  // the signal that is being passed on
 
 bool replace_pages(std::uintptr_t address) noexcept {
   for (GuardedRange& range : ranges) {
     const std::uintptr_t begin = range.begin.load();
     const std::uintptr_t end = range.end.load();
-    const bool steady = range.begin.load() == begin;  // another load may begin or end meanwhile
-    if (steady && address >= begin && address < end) {
+    const bool consistent = range.begin.load() == begin;  // another load may begin or end meanwhile
+    if (consistent && address >= begin && address < end) {
       range.lost.store(true);
-      // Other threads may read the range at this moment: they see the file's bytes or zeros.
+      // Threads that read the range meanwhile see the file's bytes or zeros.
       return mmap(reinterpret_cast<void*>(begin), end - begin, PROT_READ,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED;
     }
@@ -56,25 +56,25 @@ void handle(int number, siginfo_t* info, void* context) {
     return;
   }
   // A handler that passes the signal on passes the same `info`.
-  const bool again = passed_on.exchange(info) == info;
-  const struct sigaction& next = again ? lowest : below;
-  const bool sent = info->si_code <= 0;  // by kill() and its like, not by a fault
+  const bool circular = passed_on.exchange(info) == info;
+  const struct sigaction& next = circular ? original : previous;
+  const bool sent = info->si_code <= 0;  // by kill() or the like; not a fault
   if ((next.sa_flags & SA_SIGINFO) != 0) {
     next.sa_sigaction(number, info, context);
   } else if (next.sa_handler == SIG_DFL || (next.sa_handler == SIG_IGN && !sent)) {
-    // After return, the fault happens again, and ends the process where it belongs. Not even
-    // SIG_IGN ignores faults.
-    struct sigaction plain = {};
-    plain.sa_handler = SIG_DFL;
-    sigaction(number, &plain, nullptr);
+    // After the return, the fault occurs again and ends the process there. SIG_IGN does not ignore
+    // faults.
+    struct sigaction default_action = {};
+    default_action.sa_handler = SIG_DFL;
+    sigaction(number, &default_action, nullptr);
     if (sent) {
       raise(number);
     }
   } else if (next.sa_handler != SIG_IGN) {
     next.sa_handler(number);
   }
-  const siginfo_t* ours = info;
-  passed_on.compare_exchange_strong(ours, nullptr);
+  const siginfo_t* expected = info;
+  passed_on.compare_exchange_strong(expected, nullptr);
   errno = error;
 }
 
@@ -94,10 +94,10 @@ bool install() noexcept {
   if (is_ours(current)) {
     return true;
   }
-  below = current;  // first: the handler may run at once
-  if (!installed_before) {
-    lowest = current;
-    installed_before = true;
+  previous = current;  // before the installation: the handler may run at once
+  if (!has_original) {
+    original = current;
+    has_original = true;
   }
   struct sigaction action = {};
   action.sa_sigaction = &handle;
@@ -106,12 +106,12 @@ bool install() noexcept {
   return sigaction(SIGBUS, &action, nullptr) == 0;
 }
 
-// If another handler was installed above ours, ours stays: the other one may call it.
+// If another handler has replaced ours since, ours stays: the other one may call it.
 void uninstall() noexcept {
   struct sigaction current = {};
   if (sigaction(SIGBUS, nullptr, &current) == 0 && is_ours(current)) {
-    sigaction(SIGBUS, &below, nullptr);
-    installed_before = false;
+    sigaction(SIGBUS, &previous, nullptr);
+    has_original = false;
   }
 }
 

@@ -1,14 +1,13 @@
-// Survives the loss of a mapped file's pages.
+// Keeps the process alive when pages of a mapped file are lost.
 //
-// Touching a page whose part of the file is gone (another process truncated the file, the disk
-// failed) raises SIGBUS, which ends the process. While a mapping is guarded, a handler of SIGBUS
-// replaces all of it by zeros instead, and the thread goes on; lost() then says that the bytes are
-// not the file's. Whoever reads a guarded mapping must therefore ask lost() afterwards, before
-// using what was read.
+// Reading a page whose part of the file is gone (another process truncated the file, the disk
+// failed) raises SIGBUS, which ends the process. While a mapping is guarded, a SIGBUS handler
+// replaces the whole mapping by zeros instead, the thread goes on, and lost() returns true. So
+// after reading a guarded mapping, call lost() before using what was read.
 //
 // The handler is installed with the first guard and removed with the last one. Faults elsewhere,
-// and signals that another process sends, go to the handler that was installed before. It works
-// with any number of threads, and in a forked child.
+// and signals that another process sends, go to the handler that was installed before. All of this
+// works with any number of threads, and in a forked child.
 #ifndef YOLOTF_CSRC_WEIGHTS_LOST_PAGES_H_
 #define YOLOTF_CSRC_WEIGHTS_LOST_PAGES_H_
 
@@ -25,8 +24,8 @@ class PageGuard {
   PageGuard(const PageGuard&) = delete;
   PageGuard& operator=(const PageGuard&) = delete;
 
-  // Guards a mapping. Returns false if it cannot: there are too many guards, or no handler can be
-  // installed. The guard must end before the mapping does.
+  // Guards a mapping. Returns false if there are too many guards or no handler can be installed.
+  // The guard must end before the mapping does.
   bool begin(void* mapping, std::uint64_t size) noexcept;
   void end() noexcept;
 

@@ -33,7 +33,7 @@ bool fail(FileError* error, FileCode code, int system_error = 0) noexcept {
   return size > 0 ? static_cast<std::uint64_t>(size) : 4096;
 }
 
-timespec modified(const struct stat& status) noexcept {
+timespec modification_time(const struct stat& status) noexcept {
 #ifdef __APPLE__
   return status.st_mtimespec;
 #else
@@ -45,8 +45,8 @@ timespec modified(const struct stat& status) noexcept {
 
 void prefer_huge_pages(void* memory, std::uint64_t size) noexcept {
 #ifdef MADV_HUGEPAGE
-  constexpr std::uint64_t kWorthIt = 64 << 10;  // smaller neighbors share a huge page
-  if (size >= kWorthIt) {
+  constexpr std::uint64_t kLeastBytes = 64 << 10;  // smaller arrays share huge pages with others
+  if (size >= kLeastBytes) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory);
     const std::uintptr_t begin = address / page_bytes() * page_bytes();
     const std::uintptr_t end = (address + size + page_bytes() - 1) / page_bytes() * page_bytes();
@@ -87,28 +87,28 @@ bool MappedFile::open(const char* path, FileError* error) noexcept {
     return fail(error, FileCode::kNotRegular, S_ISDIR(status.st_mode) ? EISDIR : 0);
   }
   size_ = static_cast<std::uint64_t>(status.st_size);
-  modified_ = modified(status);
+  modified_ = modification_time(status);
   return true;
 }
 
-bool MappedFile::read(std::uint64_t offset, std::uint64_t size, std::byte* bytes,
-                      std::uint64_t* read, FileError* error) const noexcept {
+bool MappedFile::read_at(std::uint64_t offset, std::uint64_t size, std::byte* bytes,
+                         std::uint64_t* read_bytes, FileError* error) const noexcept {
   std::uint64_t done = 0;
   while (done < size) {
-    const ssize_t got = pread(descriptor_, bytes + done, std::min(size - done, kReadBytes),
-                              static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) {
+    const ssize_t count = pread(descriptor_, bytes + done, std::min(size - done, kReadBytes),
+                                static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) {
       continue;
     }
-    if (got < 0) {
+    if (count < 0) {
       return fail(error, FileCode::kSystem, errno);
     }
-    if (got == 0) {
+    if (count == 0) {
       break;
     }
-    done += static_cast<std::uint64_t>(got);
+    done += static_cast<std::uint64_t>(count);
   }
-  *read = done;
+  *read_bytes = done;
   return true;
 }
 
@@ -117,23 +117,24 @@ bool MappedFile::unchanged() const noexcept {
   if (fstat(descriptor_, &status) != 0) {
     return false;
   }
-  // Every write or truncation changes one of these; a rename or chmod changes neither.
-  const timespec now = modified(status);
-  return static_cast<std::uint64_t>(status.st_size) == size_ && now.tv_sec == modified_.tv_sec &&
-         now.tv_nsec == modified_.tv_nsec;
+  // A write or truncation changes the size or the time; a rename or chmod changes neither.
+  const timespec modified = modification_time(status);
+  return static_cast<std::uint64_t>(status.st_size) == size_ &&
+         modified.tv_sec == modified_.tv_sec && modified.tv_nsec == modified_.tv_nsec;
 }
 
 bool MappedFile::check_intact(FileError* error) const noexcept {
   if (mapped_ && !unchanged()) {
-    return fail(error, FileCode::kChanged);  // the kernel took the lease away
+    return fail(error, FileCode::kChanged);  // the kernel has broken the lease
   }
   return !guard_.lost() || fail(error, FileCode::kSystem, EIO);
 }
 
-bool MappedFile::lease() noexcept {
+bool MappedFile::take_lease() noexcept {
 #if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
-  // When another process wants to write, the kernel signals the lease holder, by default with
-  // SIGIO, which would kill it. SIGURG is ignored by default; without an owner it is not even sent.
+  // When another process wants to write, the kernel signals the holder of the lease, by default
+  // with SIGIO, which ends the process. SIGURG is ignored by default, and not sent without an
+  // owner.
   if (fcntl(descriptor_, F_SETSIG, SIGURG) != 0 || fcntl(descriptor_, F_SETLEASE, F_RDLCK) != 0) {
     return false;
   }
@@ -145,7 +146,7 @@ bool MappedFile::lease() noexcept {
 #endif
 }
 
-bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
+bool MappedFile::map(std::uint64_t populated_bytes) noexcept {
   void* mapping = mmap(nullptr, size_, PROT_READ, MAP_SHARED, descriptor_, 0);
   if (mapping == MAP_FAILED) {
     return false;
@@ -158,7 +159,7 @@ bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
   bytes_ = static_cast<std::byte*>(mapping);
   mapped_ = true;
   FileError error;
-  if (!read_in(0, read_in_bytes, &error)) {
+  if (!populate(0, populated_bytes, &error)) {
     guard_.end();
     munmap(bytes_, size_);
     bytes_ = nullptr;
@@ -168,9 +169,8 @@ bool MappedFile::map(std::uint64_t read_in_bytes) noexcept {
   return true;
 }
 
-bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept {
+bool MappedFile::populate(std::uint64_t begin, std::uint64_t end, FileError* error) noexcept {
 #ifdef MADV_POPULATE_READ
-  // Populates pages now, so that an I/O error is reported here and not as a signal later.
   if (mapped_ && begin < end) {
     begin = begin / page_bytes() * page_bytes();
     int populated;
@@ -179,7 +179,7 @@ bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* erro
     } while (populated != 0 && errno == EINTR);
     if (populated != 0) {
       const int code = errno;
-      // EFAULT: where a load would raise SIGBUS.
+      // EFAULT: reading the page would raise SIGBUS.
       return unchanged() ? fail(error, FileCode::kSystem, code == EFAULT ? EIO : code)
                          : fail(error, FileCode::kChanged);
     }
@@ -194,7 +194,8 @@ bool MappedFile::read_in(std::uint64_t begin, std::uint64_t end, FileError* erro
 
 void MappedFile::wait_for_tick() const noexcept {
 #ifdef CLOCK_REALTIME_COARSE
-  // 20 ms exceed the slowest tick (HZ=100); a later time stamp comes from another machine's clock.
+  // 20 ms are more than the slowest tick (HZ=100). A time stamp that is still ahead comes from
+  // another machine's clock.
   for (int i = 0; i < 20; ++i) {
     timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
@@ -215,14 +216,11 @@ bool MappedFile::copy(FileError* error) noexcept {
   }
   prefer_huge_pages(memory, size_);
   bytes_ = static_cast<std::byte*>(memory);
-  std::uint64_t got = 0;
-  if (!read(0, size_, bytes_, &got, error)) {
+  std::uint64_t read_bytes = 0;
+  if (!read_at(0, size_, bytes_, &read_bytes, error)) {
     return false;
   }
-  if (got != size_ || !unchanged()) {
-    return fail(error, FileCode::kChanged);
-  }
-  return true;
+  return (read_bytes == size_ && unchanged()) || fail(error, FileCode::kChanged);
 }
 
 bool MappedFile::begins_with(const void* bytes, std::uint64_t size,
@@ -231,17 +229,17 @@ bool MappedFile::begins_with(const void* bytes, std::uint64_t size,
   return same || fail(error, FileCode::kChanged);
 }
 
-bool MappedFile::hold(FileError* error) noexcept { return acquire(size_, error); }
+bool MappedFile::read_all(FileError* error) noexcept { return acquire(size_, error); }
 
-bool MappedFile::begin(FileError* error) noexcept { return acquire(1, error); }
+bool MappedFile::map_or_copy(FileError* error) noexcept { return acquire(1, error); }
 
-bool MappedFile::acquire(std::uint64_t read_in_bytes, FileError* error) noexcept {
+bool MappedFile::acquire(std::uint64_t populated_bytes, FileError* error) noexcept {
   if (bytes_ != nullptr || size_ == 0) {
     return true;
   }
-  if (lease() && map(read_in_bytes)) {
-    // Another process may have written between open() and the lease, or waited so long (45 s by
-    // default) that the kernel broke the lease.
+  if (take_lease() && map(populated_bytes)) {
+    // Another process may have written between open() and the lease, or waited so long that the
+    // kernel broke the lease.
     return unchanged() || fail(error, FileCode::kChanged);
   }
   return copy(error);

@@ -26,29 +26,30 @@ std::vector<Segment> segments_from_rows(const std::int64_t* rows, std::int64_t r
   return segments;
 }
 
-SegmentArrays arrays_in(const Segment& segment, std::int64_t index) noexcept {
+SegmentArrays arrays_of(const Segment& segment, std::int64_t index) noexcept {
   const bool folds = segment.norm_offset != 0;
   Role role = segment.role;
-  if (folds && role != Role::kKernel) {  // the file's role, not the variable's
+  if (folds && role != Role::kKernel) {  // the variable's role, whose array in the file has another
     role = role == Role::kScale ? Role::kGamma : Role::kBeta;
   }
-  const std::uint64_t filter = role == Role::kKernel ? segment.channels * segment.spatial : 1;
-  SegmentArrays found;
-  found.arrays[0] = {segment.offset, segment.count(), filter, role, index};
+  const std::uint64_t filter_floats =
+      role == Role::kKernel ? segment.channels * segment.spatial : 1;
+  SegmentArrays result;
+  result.arrays[0] = {segment.offset, segment.count(), filter_floats, role, index};
   if (folds) {
     constexpr Role kRoles[] = {Role::kGamma, Role::kMovingMean, Role::kMovingVariance};
     const std::uint64_t filters = segment.all_filters();
     for (std::uint64_t i = 0; i < kNormArrays; ++i) {
-      found.arrays[found.count++] = {segment.norm_offset + kFloatBytes * filters * i, filters, 1,
-                                     kRoles[i], index};
+      result.arrays[result.count++] = {segment.norm_offset + kFloatBytes * filters * i, filters, 1,
+                                       kRoles[i], index};
     }
   }
-  return found;
+  return result;
 }
 
-std::uint64_t end_of(const Segment& segment) noexcept {
+std::uint64_t end_offset(const Segment& segment) noexcept {
   std::uint64_t end = 0;
-  for (const Array& array : arrays_in(segment, 0)) {
+  for (const Array& array : arrays_of(segment, 0)) {
     end = std::max(end, array.end());
   }
   return end;
@@ -69,46 +70,46 @@ std::uint64_t element_bytes(Dtype dtype) noexcept {
 
 bool check_segments(const std::vector<Segment>& segments, std::uint64_t header_bytes,
                     std::int64_t expected_bytes, std::uint64_t file_bytes, Error* error) noexcept {
-  Array cut;  // the first incomplete array in the file
+  Array truncated;  // the first array that the file does not hold completely
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
     const auto index = static_cast<std::int64_t>(i);
     std::uint64_t count = 0;
     std::uint64_t size_bytes = 0;
-    std::uint64_t in_variable = 1;
-    bool sound = segment.role >= Role::kBias && segment.role <= Role::kScale && segment.rank >= 0 &&
+    std::uint64_t variable_count = 1;
+    bool valid = segment.role >= Role::kBias && segment.role <= Role::kScale && segment.rank >= 0 &&
                  segment.rank <= kMaxRank && checked_mul(segment.blocks, segment.filters, &count) &&
                  checked_mul(count, segment.channels, &count) &&
                  checked_mul(count, segment.spatial, &count) &&
                  checked_mul(count, kFloatBytes, &size_bytes) && count > 0 &&
                  segment.offset >= header_bytes &&
                  size_bytes <= std::numeric_limits<std::uint64_t>::max() - segment.offset;
-    for (int axis = 0; sound && axis < segment.rank; ++axis) {
-      sound = checked_mul(in_variable, segment.shape[axis], &in_variable);
+    for (int axis = 0; valid && axis < segment.rank; ++axis) {
+      valid = checked_mul(variable_count, segment.shape[axis], &variable_count);
     }
-    if (!sound || in_variable != count) {
-      return fail(error, Code::kBadSegment, index, count, in_variable);
+    if (!valid || variable_count != count) {
+      return fail(error, Code::kBadSegment, index, count, variable_count);
     }
     if (segment.norm_offset != 0) {
-      const bool takes_it = segment.role == Role::kKernel || segment.filters == count;
+      const bool can_fold = segment.role == Role::kKernel || segment.filters == count;
       std::uint64_t norm_bytes = 0;
-      if (!takes_it || segment.norm_offset < header_bytes ||
+      if (!can_fold || segment.norm_offset < header_bytes ||
           !checked_mul(kNormArrays * kFloatBytes, segment.all_filters(), &norm_bytes) ||
           segment.norm_offset > std::numeric_limits<std::uint64_t>::max() - norm_bytes) {
-        return fail(error, Code::kBadSegment, index, count, in_variable);
+        return fail(error, Code::kBadSegment, index, count, variable_count);
       }
     }
-    for (const Array& array : arrays_in(segment, index)) {
-      if (array.end() > file_bytes && (cut.segment < 0 || array.offset < cut.offset)) {
-        cut = array;
+    for (const Array& array : arrays_of(segment, index)) {
+      if (array.end() > file_bytes && (truncated.segment < 0 || array.offset < truncated.offset)) {
+        truncated = array;
       }
     }
   }
-  if (cut.segment >= 0) {
-    fail(error, Code::kFileTooShort, cut.segment, cut.end(), file_bytes);
-    error->role = static_cast<std::int64_t>(cut.role);
-    error->offset = cut.offset;
-    error->end = cut.end();
+  if (truncated.segment >= 0) {
+    fail(error, Code::kFileTooShort, truncated.segment, truncated.end(), file_bytes);
+    error->role = static_cast<std::int64_t>(truncated.role);
+    error->offset = truncated.offset;
+    error->end = truncated.end();
     return false;
   }
   if (expected_bytes >= 0 && static_cast<std::uint64_t>(expected_bytes) != file_bytes) {

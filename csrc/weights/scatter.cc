@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::uint64_t kCopyFloats = 64 * 1024;
 
-// Whether the floats keep the order of the file.
+// Whether the floats have the same order in the file and in the variable.
 bool keeps_order(const Segment& segment) noexcept {
   return segment.filters == 1 ? segment.spatial == 1 || segment.channels == 1
                               : segment.channels == 1 && segment.spatial == 1;
@@ -20,8 +20,9 @@ bool scales_kernel(const Segment& segment) noexcept {
   return segment.norm_offset != 0 && segment.role == Role::kKernel;
 }
 
-// Whether tasks are runs of floats, possibly across blocks; if not, filters of a single block.
-bool in_floats(const Segment& segment) noexcept {
+// Whether tasks are ranges of floats, possibly across blocks; otherwise ranges of filters of a
+// block.
+bool splits_by_floats(const Segment& segment) noexcept {
   return keeps_order(segment) && (segment.filters == 1 || !scales_kernel(segment));
 }
 
@@ -32,45 +33,45 @@ std::atomic<bool>& use_avx2() noexcept {
 
 }  // namespace
 
-std::vector<Task> split(const std::vector<Segment>& segments) {
+std::vector<Task> split_into_tasks(const std::vector<Segment>& segments) {
   std::vector<Task> tasks;
   for (std::size_t i = 0; i < segments.size(); ++i) {
     const Segment& segment = segments[i];
-    const bool floats = in_floats(segment);
+    const bool by_floats = splits_by_floats(segment);
     const std::uint64_t columns = segment.channels * segment.spatial;
-    const std::uint64_t blocks = floats ? 1 : segment.blocks;
-    const std::uint64_t whole = floats ? segment.count() : segment.filters;
+    const std::uint64_t blocks = by_floats ? 1 : segment.blocks;
+    const std::uint64_t end = by_floats ? segment.count() : segment.filters;
     constexpr std::uint64_t kFilters = kPanels * kPanel;
     const std::uint64_t step =
-        floats ? kCopyFloats
-               : kFilters * std::max<std::uint64_t>(1, kCopyFloats / (kFilters * columns));
+        by_floats ? kCopyFloats
+                  : kFilters * std::max<std::uint64_t>(1, kCopyFloats / (kFilters * columns));
     for (std::uint64_t block = 0; block < blocks; ++block) {
-      for (std::uint64_t begin = 0; begin < whole; begin += step) {
-        tasks.push_back(
-            {static_cast<std::uint32_t>(i), block, begin, std::min(whole, begin + step)});
+      for (std::uint64_t begin = 0; begin < end; begin += step) {
+        tasks.push_back({static_cast<std::uint32_t>(i), block, begin, std::min(end, begin + step)});
       }
     }
   }
   return tasks;
 }
 
-Extent source_of(const Segment& segment, const Task& task) noexcept {
-  const std::uint64_t row = in_floats(segment) ? 1 : segment.channels * segment.spatial;
-  const std::uint64_t before = task.block * (segment.count() / segment.blocks);
-  return {segment.offset + kFloatBytes * (before + task.begin * row),
-          segment.offset + kFloatBytes * (before + task.end * row)};
+ByteRange source_range(const Segment& segment, const Task& task) noexcept {
+  const std::uint64_t unit = splits_by_floats(segment) ? 1 : segment.channels * segment.spatial;
+  const std::uint64_t block_begin = task.block * (segment.count() / segment.blocks);
+  return {segment.offset + kFloatBytes * (block_begin + task.begin * unit),
+          segment.offset + kFloatBytes * (block_begin + task.end * unit)};
 }
 
 void scatter(const std::byte* bytes, const Segment& segment, const Target& target,
              const Task& task) noexcept {
-  const std::uint64_t before = task.block * (segment.count() / segment.blocks);
-  const std::byte* source = bytes + segment.offset + kFloatBytes * before;
+  const std::uint64_t block_begin = task.block * (segment.count() / segment.blocks);
+  const std::byte* source = bytes + segment.offset + kFloatBytes * block_begin;
   const Fold fold(bytes, segment, task.block);
   const bool folds = static_cast<bool>(fold);
-  void* destination = static_cast<std::byte*>(target.data) + element_bytes(target.dtype) * before;
+  void* destination =
+      static_cast<std::byte*>(target.data) + element_bytes(target.dtype) * block_begin;
   if (folds && segment.role != Role::kKernel) {
     fold_vector(source, segment, fold, target.dtype, destination, task.begin, task.end);
-  } else if (in_floats(segment)) {
+  } else if (splits_by_floats(segment)) {
     if (folds) {
       scale_portable(source, segment, fold, target.dtype, destination, task.begin, task.end);
     } else {

@@ -1,5 +1,5 @@
-// Kernels for processors with AVX2. Only functions marked YOLOTF_TARGET are compiled for AVX2: a
-// flag for the whole file would also affect inline functions shared with other files.
+// Transposes for processors with AVX2. Only functions marked YOLOTF_TARGET are compiled for AVX2: a
+// flag for the whole file would also apply to inline functions that other files share.
 #include <algorithm>
 
 #include "weights/scatter_kernels.h"
@@ -84,8 +84,8 @@ YOLOTF_TARGET inline void store16(typename Element<dtype>::Type* line, __m256 lo
 constexpr std::uint64_t kTile = 64;
 static_assert(2 * (kTile / 8) == kPanel, "each step of 8 columns prefetches two rows of a panel");
 
-// Prefetches a tile's bytes of two rows, whole rows in turn: read in the order of transposing, a
-// little of each of 32 rows, they would take longer than a processor prefetches ahead by itself.
+// Prefetches the part of two rows that lies in a tile. A transpose reads a little of each of 32
+// rows in turn, which is more streams than a processor prefetches by itself.
 YOLOTF_TARGET inline void prefetch(const std::byte* rows, std::uint64_t stride) noexcept {
   for (std::uint64_t row = 0; row < 2; ++row) {
     for (std::uint64_t line = 0; line < kFloatBytes * kTile; line += 64) {
@@ -111,10 +111,10 @@ YOLOTF_TARGET void transpose_panels(const std::byte* source, const Segment& segm
       scales[i][0] = _mm256_loadu_ps(scale.values);
       scales[i][1] = _mm256_loadu_ps(scale.values + 8);
     }
-    Rows rows(segment);
+    RowSequence rows(segment);
     std::uint64_t column = 0;
     for (; column + 8 <= columns; column += 8) {
-      // The next tile: to the right, or that of the next panels.
+      // The next tile to prefetch: to the right, or the first one of the next panels.
       const std::uint64_t right = column / kTile * kTile + kTile;
       const std::uint64_t next =
           right + 8 <= columns ? kFloatBytes * right : panels * kPanel * stride;
@@ -165,9 +165,9 @@ YOLOTF_TARGET void transpose_avx2(const std::byte* source, const Segment& segmen
                                   void* destination, std::uint64_t begin,
                                   std::uint64_t end) noexcept {
   if constexpr (dtype == Dtype::kFloat32) {
-    const bool lines = segment.filters % kPanel == 0 &&
-                       reinterpret_cast<std::uintptr_t>(destination) % (4 * kPanel) == 0;
-    if (lines) {
+    const bool whole_lines = segment.filters % kPanel == 0 &&
+                             reinterpret_cast<std::uintptr_t>(destination) % (4 * kPanel) == 0;
+    if (whole_lines) {
       transpose_panels<dtype, true, kFold>(source, segment, fold, destination, begin, end);
       _mm_sfence();
       return;
@@ -186,13 +186,13 @@ bool has_avx2() noexcept {
 
 Transpose avx2_transpose(Dtype dtype, bool folds) noexcept {
   static const bool usable = has_avx2();
-  Transpose found = nullptr;
+  Transpose transpose = nullptr;
   if (usable) {
     with_dtype(dtype, [&](auto kind) {
-      found = folds ? transpose_avx2<kind.value, true> : transpose_avx2<kind.value, false>;
+      transpose = folds ? transpose_avx2<kind.value, true> : transpose_avx2<kind.value, false>;
     });
   }
-  return found;
+  return transpose;
 }
 
 }  // namespace yolotf

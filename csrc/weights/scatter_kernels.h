@@ -1,4 +1,4 @@
-// What the ways to scatter share, and where each is found. Inside of scatter*.cc only.
+// What the implementations of `scatter` share. Only for scatter*.cc.
 #ifndef YOLOTF_CSRC_WEIGHTS_SCATTER_KERNELS_H_
 #define YOLOTF_CSRC_WEIGHTS_SCATTER_KERNELS_H_
 
@@ -12,51 +12,54 @@
 
 namespace yolotf {
 
-// One cache line of float32s: kernels are transposed by this many filters at a time, so that
-// whole lines are written, past the cache where the address allows.
+// Filters that are transposed together: a cache line of float32, so that whole lines are written,
+// past the cache if they are aligned.
 constexpr std::uint64_t kPanel = 16;
 
-// So many panels are transposed at once: lines that are neighbours in memory get there together,
-// which takes a third less of the time than one by one, where rows are kilobytes apart.
+// Panels that are transposed together. Where rows are kilobytes apart, writing adjacent lines
+// together takes a third less time than writing them one by one.
 constexpr std::uint64_t kPanels = 2;
 
 constexpr double kEpsilon = 1e-5;  // blas.c:292
 
-// The batch normalization to fold into the filters of a block, or none of it.
+// The batch normalization that a block of a segment folds in. Converts to false if it has none.
 class Fold {
  public:
   Fold(const std::byte* bytes, const Segment& segment, std::uint64_t block) noexcept
-      : norm_(segment.norm_offset == 0
-                  ? nullptr
-                  : bytes + segment.norm_offset + kFloatBytes * block * segment.filters),
-        run_(segment.all_filters()) {}
+      : gammas_(segment.norm_offset == 0
+                    ? nullptr
+                    : bytes + segment.norm_offset + kFloatBytes * block * segment.filters),
+        array_floats_(segment.all_filters()) {}
 
-  explicit operator bool() const noexcept { return norm_ != nullptr; }
+  explicit operator bool() const noexcept { return gammas_ != nullptr; }
 
   double scale(std::uint64_t filter) const noexcept {
-    return number(0, filter) / std::sqrt(number(2, filter) + kEpsilon);
+    return value(kGamma, filter) / std::sqrt(value(kVariance, filter) + kEpsilon);
   }
 
   float bias(std::uint64_t filter, float beta) const noexcept {
-    return static_cast<float>(static_cast<double>(beta) - number(1, filter) * scale(filter));
+    return static_cast<float>(static_cast<double>(beta) - value(kMean, filter) * scale(filter));
   }
 
  private:
-  double number(std::uint64_t run, std::uint64_t filter) const noexcept {
-    return static_cast<double>(load<float>(norm_ + kFloatBytes * (run * run_ + filter)));
+  enum NormArray : std::uint64_t { kGamma, kMean, kVariance };  // in the order of the file
+
+  double value(NormArray array, std::uint64_t filter) const noexcept {
+    return static_cast<double>(
+        load<float>(gammas_ + kFloatBytes * (array * array_floats_ + filter)));
   }
 
-  const std::byte* norm_;
-  std::uint64_t run_;
+  const std::byte* gammas_;  // of the block
+  std::uint64_t array_floats_;
 };
 
+// Rounds to nearest, ties to even, as F16C does.
 inline std::uint16_t to_float16(float value) noexcept {
-  // Round to nearest even, as F16C does.
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
   const std::uint32_t magnitude = bits & 0x7fffffffU;
-  if (magnitude > 0x7f800000U) {
+  if (magnitude > 0x7f800000U) {  // NaN
     return static_cast<std::uint16_t>(sign | 0x7e00U | ((magnitude >> 13) & 0x3ffU));
   }
   if (magnitude >= 0x477ff000U) {  // rounds to infinity
@@ -76,11 +79,12 @@ inline std::uint16_t to_float16(float value) noexcept {
   return static_cast<std::uint16_t>(sign | (rounded >> shift));
 }
 
+// Rounds to nearest, ties to even.
 inline std::uint16_t to_bfloat16(float value) noexcept {
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   if ((bits & 0x7fffffffU) > 0x7f800000U) {
-    return static_cast<std::uint16_t>((bits >> 16) | 0x40U);  // stay a NaN
+    return static_cast<std::uint16_t>((bits >> 16) | 0x40U);  // NaN: must not become infinity
   }
   return static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
@@ -103,10 +107,12 @@ struct Element<Dtype::kBfloat16> {
   static Type from(float value) noexcept { return to_bfloat16(value); }
 };
 
-// Rows are filters, columns are [channels][spatial]; the row of the variable that takes a column.
-class Rows {
+// Iterates over the rows of the variable in the order of the file. A block of the file is a matrix
+// [filters][channels * spatial]; column (channel, position) becomes row (position, channel) of the
+// variable, whose columns are filters.
+class RowSequence {
  public:
-  explicit Rows(const Segment& segment) noexcept
+  explicit RowSequence(const Segment& segment) noexcept
       : channels_(segment.channels), spatial_(segment.spatial) {}
 
   std::uint64_t next() noexcept {
@@ -125,7 +131,7 @@ class Rows {
   std::uint64_t position_ = 0;
 };
 
-// What the filters of a panel are multiplied by.
+// The scales of the filters of a panel; 1 without a fold.
 struct PanelScale {
   PanelScale(const Fold& fold, std::uint64_t begin, std::uint64_t end) noexcept {
     for (std::uint64_t filter = begin; filter < end; ++filter) {
@@ -135,7 +141,7 @@ struct PanelScale {
   float values[kPanel];
 };
 
-// Not even times 1 without a fold: TensorFlow's threads take subnormal numbers for zero.
+// Without a fold, value is not even multiplied by 1: TensorFlow's threads flush subnormals to zero.
 template <bool kFold>
 float scaled(float value, float scale) noexcept {
   return kFold ? value * scale : value;
@@ -159,25 +165,27 @@ void with_dtype(Dtype dtype, const Function& function) noexcept {
   }
 }
 
-// Writes the rows `begin` to `end` of a kernel, whose block begins at `source` and `destination`.
+// Transposes filters `begin` to `end` of a block that starts at `source` in the file and at
+// `destination` in the variable.
 using Transpose = void (*)(const std::byte* source, const Segment& segment, const Fold& fold,
                            void* destination, std::uint64_t begin, std::uint64_t end) noexcept;
 
-// The function for variables of `dtype`, with or without a fold.
+// The transpose into variables of `dtype`, with or without a fold.
 Transpose portable_transpose(Dtype dtype, bool folds) noexcept;
 
-// Likewise; null if this processor, or this build, has no AVX2 and F16C.
+// Likewise; null if the processor or the build lacks AVX2 or F16C.
 Transpose avx2_transpose(Dtype dtype, bool folds) noexcept;
 
-// Numbers `begin` to `end` in the order of the file.
+// Copies floats `begin` to `end` in the order of the file.
 void copy_portable(const std::byte* source, Dtype dtype, void* destination, std::uint64_t begin,
                    std::uint64_t end) noexcept;
 
-// Likewise, each filter multiplied by its scale; a block is a filter.
+// Copies floats `begin` to `end`, multiplied by the scale of their filter. The segment has one
+// filter in each block.
 void scale_portable(const std::byte* source, const Segment& segment, const Fold& fold, Dtype dtype,
                     void* destination, std::uint64_t begin, std::uint64_t end) noexcept;
 
-// A folded bias or scale; `filters` numbers.
+// Writes values `begin` to `end` of a folded bias or kScale, one for each filter.
 void fold_vector(const std::byte* source, const Segment& segment, const Fold& fold, Dtype dtype,
                  void* destination, std::uint64_t begin, std::uint64_t end) noexcept;
 

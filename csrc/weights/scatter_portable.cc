@@ -20,7 +20,7 @@ void copy_as(const std::byte* source, void* destination, std::uint64_t begin,
   }
 }
 
-// Copies runs of floats, each from a single filter.
+// Copies the floats of one filter after the other, times its scale.
 template <Dtype dtype>
 void scale_as(const std::byte* source, const Segment& segment, const Fold& fold, void* destination,
               std::uint64_t begin, std::uint64_t end) noexcept {
@@ -37,7 +37,6 @@ void scale_as(const std::byte* source, const Segment& segment, const Fold& fold,
   }
 }
 
-// Computes `filters` values of a folded bias or scale.
 template <Dtype dtype>
 void fold_as(const std::byte* source, const Segment& segment, const Fold& fold, void* destination,
              std::uint64_t begin, std::uint64_t end) noexcept {
@@ -59,7 +58,7 @@ void transpose_portable(const std::byte* source, const Segment& segment, const F
   for (std::uint64_t panel = begin; panel < end; panel += kPanel) {
     const std::uint64_t panel_end = std::min(end, panel + kPanel);
     const PanelScale scale(fold, panel, panel_end);
-    Rows rows(segment);
+    RowSequence rows(segment);
     for (std::uint64_t column = 0; column < columns; ++column) {
       auto* row = out + rows.next() * segment.filters;
       for (std::uint64_t filter = panel; filter < panel_end; ++filter) {
@@ -97,9 +96,9 @@ void fold_vector(const std::byte* source, const Segment& segment, const Fold& fo
 }
 
 Transpose portable_transpose(Dtype dtype, bool folds) noexcept {
-  Transpose found = nullptr;
-  with_dtype(dtype, [&](auto kind) { found = transpose_for<kind.value>(folds); });
-  return found;
+  Transpose transpose = nullptr;
+  with_dtype(dtype, [&](auto kind) { transpose = transpose_for<kind.value>(folds); });
+  return transpose;
 }
 
 }  // namespace yolotf

@@ -13,7 +13,7 @@
 namespace yolotf {
 namespace {
 
-// Adds the statistics of more floats to *total.
+// Adds `stats` to *total.
 void merge(const Stats& stats, Stats* total) noexcept {
   if (stats.count > stats.nonfinite) {
     const bool first = total->count == total->nonfinite;
@@ -34,18 +34,18 @@ void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexce
   // Eight lanes without branches, so that compilers vectorize the inner loop.
   constexpr std::uint64_t kLanes = 8;
   constexpr std::uint64_t kBlock = 1024;
-  const bool fresh = stats->count == stats->nonfinite;
-  double minimum = fresh ? std::numeric_limits<double>::infinity() : stats->minimum;
-  double maximum = fresh ? -std::numeric_limits<double>::infinity() : stats->maximum;
+  const bool no_finite = stats->count == stats->nonfinite;
+  double minimum = no_finite ? std::numeric_limits<double>::infinity() : stats->minimum;
+  double maximum = no_finite ? -std::numeric_limits<double>::infinity() : stats->maximum;
   double sums[kLanes] = {};
   double squares[kLanes] = {};
   for (std::uint64_t done = 0; done < count; done += kBlock) {
     float block[kBlock];
     const std::uint64_t size = std::min(kBlock, count - done);
     std::memcpy(block, bytes + kFloatBytes * done, kFloatBytes * size);
-    // The padding of the last block counts as nothing: it is excluded from every result below.
-    const std::uint64_t padded = (size + kLanes - 1) / kLanes * kLanes;
-    std::fill(block + size, block + padded, std::numeric_limits<float>::quiet_NaN());
+    // The last block is padded with NaN, which changes only `nonfinite`; that is corrected below.
+    const std::uint64_t padded_size = (size + kLanes - 1) / kLanes * kLanes;
+    std::fill(block + size, block + padded_size, std::numeric_limits<float>::quiet_NaN());
     std::uint32_t nonfinite[kLanes] = {};
     std::uint32_t negative[kLanes] = {};
     std::uint32_t zero[kLanes] = {};
@@ -53,21 +53,21 @@ void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexce
     float high[kLanes];
     std::fill(low, low + kLanes, std::numeric_limits<float>::infinity());
     std::fill(high, high + kLanes, -std::numeric_limits<float>::infinity());
-    for (std::uint64_t i = 0; i < padded; i += kLanes) {
+    for (std::uint64_t i = 0; i < padded_size; i += kLanes) {
       for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
         const float value = block[i + lane];
         const bool finite = std::fabs(value) <= std::numeric_limits<float>::max();
-        const double kept = finite ? static_cast<double>(value) : 0.0;
+        const double addend = finite ? static_cast<double>(value) : 0.0;
         nonfinite[lane] += finite ? 0U : 1U;
         negative[lane] += value < 0.0F ? 1U : 0U;
         zero[lane] += value == 0.0F ? 1U : 0U;
         low[lane] = finite && value < low[lane] ? value : low[lane];
         high[lane] = finite && value > high[lane] ? value : high[lane];
-        sums[lane] += kept;
-        squares[lane] += kept * kept;
+        sums[lane] += addend;
+        squares[lane] += addend * addend;
       }
     }
-    stats->nonfinite -= padded - size;
+    stats->nonfinite -= padded_size - size;
     for (std::uint64_t lane = 0; lane < kLanes; ++lane) {
       stats->nonfinite += nonfinite[lane];
       stats->negative += negative[lane];
@@ -92,7 +92,7 @@ bool scan_runs(const MappedFile& file, const std::vector<FloatRun>& runs, int th
   constexpr std::int64_t kChunkFloats = 64 * 1024;
   constexpr auto kBytes = static_cast<std::int64_t>(kFloatBytes);
   struct Chunk {
-    std::size_t run;
+    std::size_t run;  // index in `runs`
     FloatRun floats;
     Stats stats;
   };
@@ -100,8 +100,8 @@ bool scan_runs(const MappedFile& file, const std::vector<FloatRun>& runs, int th
   const auto file_bytes = static_cast<std::int64_t>(file.size());
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const std::int64_t offset = runs[i].offset;
-    const std::int64_t present = std::max<std::int64_t>(0, file_bytes - offset) / kBytes;
-    const std::int64_t count = std::min(runs[i].count, present);
+    const std::int64_t available = std::max<std::int64_t>(0, file_bytes - offset) / kBytes;
+    const std::int64_t count = std::min(runs[i].count, available);
     for (std::int64_t done = 0; done < count; done += kChunkFloats) {
       chunks.push_back({i, {offset + kBytes * done, std::min(kChunkFloats, count - done)}, {}});
     }
@@ -113,9 +113,9 @@ bool scan_runs(const MappedFile& file, const std::vector<FloatRun>& runs, int th
     Chunk& chunk = chunks[i];
     std::uint64_t read_bytes = 0;
     FileError read_error;
-    if (!file.read(static_cast<std::uint64_t>(chunk.floats.offset),
-                   static_cast<std::uint64_t>(kBytes * chunk.floats.count), buffer.get(),
-                   &read_bytes, &read_error)) {
+    if (!file.read_at(static_cast<std::uint64_t>(chunk.floats.offset),
+                      static_cast<std::uint64_t>(kBytes * chunk.floats.count), buffer.get(),
+                      &read_bytes, &read_error)) {
       const std::lock_guard<std::mutex> lock(mutex);
       readable = false;
       *error = read_error;

@@ -1,4 +1,4 @@
-// Statistics of runs of floats, in memory and in files.
+// Statistics of floats in memory and in files.
 #ifndef YOLOTF_CSRC_WEIGHTS_STATISTICS_H_
 #define YOLOTF_CSRC_WEIGHTS_STATISTICS_H_
 
@@ -10,13 +10,13 @@
 
 namespace yolotf {
 
-// Statistics of a run of floats.
 struct Stats {
   std::uint64_t count = 0;
   std::uint64_t nonfinite = 0;
   std::uint64_t negative = 0;
   std::uint64_t zero = 0;
-  double minimum = 0;  // this and the rest: over the finite values
+  // Of the finite values:
+  double minimum = 0;
   double maximum = 0;
   double sum = 0;
   double sum_of_squares = 0;
@@ -25,15 +25,15 @@ struct Stats {
 // Adds `count` floats at `bytes` (any alignment) to *stats.
 void add_stats(const std::byte* bytes, std::uint64_t count, Stats* stats) noexcept;
 
-// Floats of a file: `offset` in bytes from its start, `count` in floats; neither is negative.
+// `count` consecutive floats, `offset` bytes from the start of a file. Neither is negative.
 struct FloatRun {
   std::int64_t offset = 0;
   std::int64_t count = 0;
 };
 
-// Reads an open file on up to `threads` threads; (*stats)[i] are the statistics of runs[i], the
-// same for any number of threads. Runs may overlap; what lies past the end of the file does not
-// count. Returns false if the file cannot be read. Throws bad_alloc only.
+// Sets (*stats)[i] to the statistics of runs[i] of an open file, on up to `threads` threads. The
+// results are the same for any number of threads. Runs may overlap; floats past the end of the file
+// are left out. Returns false if the file cannot be read. Throws only bad_alloc.
 bool scan_runs(const MappedFile& file, const std::vector<FloatRun>& runs, int threads,
                std::vector<Stats>* stats, FileError* error);
 

@@ -18,8 +18,7 @@ TEST_SUITE_BEGIN("damage");
 namespace yolotf {
 namespace {
 
-// A network of some convolutions with batch normalization and a last one without: its file, and
-// the arrays in it.
+// The file of some convolutions with batch normalization and a last one without, and its arrays.
 class Sample {
  public:
   explicit Sample(std::initializer_list<std::uint64_t> filters = {32, 64, 64}) {
@@ -48,7 +47,7 @@ class Sample {
     add(Role::kKernel, 18 * channels, channels);
   }
 
-  // What is wrong, with the file looked at in parts of that many floats.
+  // Scans the file in parts of `part` floats and returns the damage.
   std::vector<Error> errors(std::uint64_t part = 1 << 18) const {
     const Bytes bytes(floats.data(), 4 * floats.size());
     std::vector<ScanResult> results;
@@ -63,10 +62,10 @@ class Sample {
   Error only(Code code) const {
     Error first;
     for (const std::uint64_t part : {std::uint64_t{1} << 18, std::uint64_t{5000}}) {
-      const std::vector<Error> found = errors(part);
-      REQUIRE(found.size() == 1);
-      REQUIRE(found[0].code == code);
-      first = found[0];
+      const std::vector<Error> part_errors = errors(part);
+      REQUIRE(part_errors.size() == 1);
+      REQUIRE(part_errors[0].code == code);
+      first = part_errors[0];
     }
     return first;
   }
@@ -142,21 +141,21 @@ TEST_CASE("huge numbers are found in every array") {
 TEST_CASE("negative variances are found, subnormal ones count as zero") {
   struct Case {
     float value;
-    bool sound;
+    bool undamaged;
   };
-  for (const Case& one : std::initializer_list<Case>{{0.0F, true},
-                                                     {-0.0F, true},
-                                                     {float_of(1), true},
-                                                     {float_of(0x80000032U), true},
-                                                     {float_of(0x807fffffU), true},
-                                                     {9.9e29F, true},
-                                                     {float_of(0x80800000U), false},
-                                                     {-1.0F, false}}) {
+  for (const Case& test : std::initializer_list<Case>{{0.0F, true},
+                                                      {-0.0F, true},
+                                                      {float_of(1), true},
+                                                      {float_of(0x80000032U), true},
+                                                      {float_of(0x807fffffU), true},
+                                                      {9.9e29F, true},
+                                                      {float_of(0x80800000U), false},
+                                                      {-1.0F, false}}) {
     Sample sample;
     const Array array = sample.array(1, Role::kMovingVariance);
-    sample.fill(array, 5, 6, one.value);
-    REQUIRE(sample.errors().empty() == one.sound);
-    if (!one.sound) {
+    sample.fill(array, 5, 6, test.value);
+    REQUIRE(sample.errors().empty() == test.undamaged);
+    if (!test.undamaged) {
       const Error error = sample.only(Code::kNegativeVariance);
       REQUIRE(error.offset == array.offset + 20);
       REQUIRE(error.end == array.offset + 24);
@@ -165,7 +164,7 @@ TEST_CASE("negative variances are found, subnormal ones count as zero") {
     }
     for (const Role role : {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kKernel}) {
       Sample other;
-      other.fill(other.array(1, role), 5, 6, one.value);
+      other.fill(other.array(1, role), 5, 6, test.value);
       REQUIRE(other.errors().empty());
     }
   }
@@ -203,7 +202,7 @@ TEST_CASE("a long run of zeros in a kernel was never written") {
       Sample sample;
       const Array kernel = sample.array(1, Role::kKernel);
       sample.fill(kernel, begin, begin + size, 0.0F);
-      REQUIRE((begin % kernel.filter != 0 || size % kernel.filter != 0));
+      REQUIRE((begin % kernel.filter_floats != 0 || size % kernel.filter_floats != 0));
       if (size < 1024) {
         REQUIRE(sample.errors().empty());
         continue;
@@ -221,9 +220,9 @@ TEST_CASE("dead filters are not damage") {
     for (const Role how : {Role::kGamma, Role::kMovingVariance}) {
       Sample sample;
       const Array kernel = sample.array(1, Role::kKernel);
-      sample.fill(kernel, 10 * kernel.filter, (10 + dead) * kernel.filter, 0.0F);
-      const bool long_run = dead * kernel.filter >= kZeroRun;
-      REQUIRE(sample.errors().empty() == !long_run);  // no filter that lives is zero
+      sample.fill(kernel, 10 * kernel.filter_floats, (10 + dead) * kernel.filter_floats, 0.0F);
+      const bool long_run = dead * kernel.filter_floats >= kZeroRun;
+      REQUIRE(sample.errors().empty() == !long_run);  // live filters are not all zero
       sample.fill(sample.array(1, how), 10, 10 + dead, float_of(0x80000032U));
       REQUIRE(sample.errors().empty());
     }
@@ -234,25 +233,25 @@ TEST_CASE("a kernel of zeros is damage if its filters are alive") {
   Sample sample;
   sample.fill(sample.array(1, Role::kKernel), 0.0F);
   CHECK(sample.only(Code::kZeros).segment == sample.array(1, Role::kKernel).segment);
-  // One without batch normalization may be: then its bias is all that is put out.
+  // A kernel without batch normalization may be all zero.
   Sample head;
   head.fill(head.arrays.back(), 0.0F);
   CHECK(head.errors().empty());
-  // So may all be, as in files that are made to try something.
-  Sample all;
-  for (const Array& array : all.arrays) {
+  // So may all kernels, as in files made by hand.
+  Sample zero_kernels;
+  for (const Array& array : zero_kernels.arrays) {
     if (array.role == Role::kKernel) {
-      all.fill(array, 0.0F);
+      zero_kernels.fill(array, 0.0F);
     }
   }
-  CHECK(all.errors().empty());
+  CHECK(zero_kernels.errors().empty());
 }
 
 TEST_CASE("zeros at the end of the file were never written") {
   for (const std::uint64_t size : {63U, 64U, 65U, 200U}) {
     Sample sample;
     std::fill(sample.floats.end() - static_cast<std::ptrdiff_t>(size), sample.floats.end(), 0.0F);
-    // 64 are one filter of the last kernel, which may have died.
+    // 64 are one filter of the last kernel, which may be dead.
     REQUIRE(sample.errors().empty() == (size < 65));
     if (size >= 65) {
       const Error error = sample.only(Code::kZeros);
@@ -260,7 +259,7 @@ TEST_CASE("zeros at the end of the file were never written") {
       REQUIRE(error.offset == error.end - 4 * size);
     }
   }
-  // Half of the file: one range, from the kernel in which it begins.
+  // Half of the file: a single range, which begins in this kernel.
   Sample half;
   std::fill(half.floats.begin() + 20001, half.floats.end(), 0.0F);
   const std::vector<Error> errors = half.errors();
@@ -297,7 +296,7 @@ TEST_CASE("repeated blocks are found") {
       std::copy_n(sample.floats.begin() + from, size,
                   sample.floats.begin() + static_cast<std::ptrdiff_t>(to));
       std::vector<Error> errors = sample.errors();
-      // Moved to other roles: variances are negative there.
+      // The copy also makes variances negative.
       errors.erase(std::remove_if(errors.begin(), errors.end(),
                                   [](const Error& e) { return e.code != Code::kRepeated; }),
                    errors.end());
@@ -316,23 +315,22 @@ TEST_CASE("constants and patterns are not repeated blocks") {
   for (const int kind : {0, 1, 2, 3}) {
     Sample sample({64, 128, 128});
     for (std::size_t i = 5; i < sample.floats.size(); ++i) {
-      const std::size_t n = i + (i > 60000 ? 3 : 0);
+      const std::size_t position = i + (i > 60000 ? 3 : 0);
       sample.floats[i] = kind == 0   ? 1.0F
-                         : kind == 1 ? static_cast<float>(n % 251)
-                         : kind == 2 ? static_cast<float>(1 + n % 2)
-                                     : static_cast<float>(n % 5000);
+                         : kind == 1 ? static_cast<float>(position % 251)
+                         : kind == 2 ? static_cast<float>(1 + position % 2)
+                                     : static_cast<float>(position % 5000);
     }
     REQUIRE(sample.errors().empty());
   }
 }
 
 TEST_CASE("a file of equal samples takes no longer") {
-  // Samples with one hash everywhere, and others in between that differ.
+  // Many samples with the same hash; the floats after them differ.
   std::vector<float> floats(1 << 20);
   std::mt19937 random(1);
   float mark = 0.0F;
   for (std::uint32_t bits = 0x3f800000U; mark == 0.0F; ++bits) {
-    const std::vector<float> one(64, float_of(bits));
     ScanResult result;
     std::vector<float> line(64, 0.5F);
     line[0] = float_of(bits);
@@ -350,29 +348,29 @@ TEST_CASE("a file of equal samples takes no longer") {
   CHECK(find_damage(bytes.data(), bytes.size(), arrays, {result}).empty());
 }
 
-// Number for number.
-Block describe_slowly(const std::byte* bytes) {
-  Block block;
+// Checks float by float.
+BlockSummary summarize_slowly(const std::byte* bytes) {
+  BlockSummary block;
   std::uint64_t zeros = 0;
-  for (std::uint64_t j = 0; j < kBlock; ++j) {
+  for (std::uint64_t j = 0; j < kBlockFloats; ++j) {
     const auto bits = load<std::uint32_t>(bytes + 4 * j);
     block.huge = block.huge || !(std::fabs(float_of(bits)) < 1e30F);
     zeros += (bits & 0x7fffffffU) < 0x00800000U ? 1U : 0U;
-    if (bits * kSampleFactor >= kSampleMark) {
+    if (bits * kSampleFactor >= kSampleThreshold) {
       block.samples |= std::uint64_t{1} << j;
     }
   }
-  block.zeros = zeros == kBlock;
+  block.zeros = zeros == kBlockFloats;
   return block;
 }
 
 TEST_CASE("every instruction set skips the same blocks") {
   std::mt19937 random(3);
-  std::vector<std::uint32_t> numbers(1000 * kBlock);
+  std::vector<std::uint32_t> numbers(1000 * kBlockFloats);
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     numbers[i] = 0x3c000000U + (random() & 0x80ffffffU);
   }
-  // The neighbours of what is to be noted, at any place of a block.
+  // Values at the limits of what is notable, at any position in a block.
   constexpr std::uint32_t kSpecial[] = {
       0,           1,           0x007fffffU, 0x00800000U, 0x7f7fffffU, 0x7f800000U,
       0x7f800001U, 0x7fffffffU, 0x80000000U, 0x807fffffU, 0x80800000U, 0xff7fffffU,
@@ -382,36 +380,38 @@ TEST_CASE("every instruction set skips the same blocks") {
   }
   for (std::size_t block = 0; block < 1000; block += 9) {
     const std::uint32_t value = kSpecial[block % std::size(kSpecial)];
-    std::fill_n(numbers.begin() + static_cast<std::ptrdiff_t>(kBlock * block), kBlock, value);
+    std::fill_n(numbers.begin() + static_cast<std::ptrdiff_t>(kBlockFloats * block), kBlockFloats,
+                value);
     if (block % 2 != 0) {
-      numbers[kBlock * block + random() % kBlock] = kSpecial[random() % std::size(kSpecial)];
+      numbers[kBlockFloats * block + random() % kBlockFloats] =
+          kSpecial[random() % std::size(kSpecial)];
     }
   }
   const Bytes bytes(numbers.data(), 4 * numbers.size());
-  std::vector<ScanKernels> ways = {portable_scan()};
-  if (avx2_scan().find != nullptr) {
-    ways.push_back(avx2_scan());
+  std::vector<ScanKernels> kernel_sets = {portable_scan()};
+  if (avx2_scan().find_notable != nullptr) {
+    kernel_sets.push_back(avx2_scan());
   }
-  for (const ScanKernels& way : ways) {
-    std::uint64_t noted = 0;
-    for (std::uint64_t count = kRunBlocks, done = 0; done < 1000; done += count) {
-      count = std::min((count + 1) % kRunBlocks + 1, 1000 - done);  // runs of any length
+  for (const ScanKernels& kernels : kernel_sets) {
+    std::uint64_t notable_blocks = 0;
+    for (std::uint64_t count = kBatchBlocks, done = 0; done < 1000; done += count) {
+      count = std::min((count + 1) % kBatchBlocks + 1, 1000 - done);  // runs of any length
       std::uint64_t expected = 0;
       for (std::uint64_t i = 0; i < count; ++i) {
         const std::byte* at = bytes.data() + kBlockBytes * (done + i);
-        const Block slow = describe_slowly(at);
-        const Block block = way.describe(at);
+        const BlockSummary slow = summarize_slowly(at);
+        const BlockSummary block = kernels.summarize(at);
         REQUIRE(block.huge == slow.huge);
         REQUIRE(block.zeros == slow.zeros);
         REQUIRE(block.samples == slow.samples);
         const bool notable = slow.huge || slow.zeros || slow.samples != 0;
         expected |= std::uint64_t{notable} << i;
-        noted += notable ? 1U : 0U;
+        notable_blocks += notable ? 1U : 0U;
       }
-      REQUIRE(way.find(bytes.data() + kBlockBytes * done, count) == expected);
+      REQUIRE(kernels.find_notable(bytes.data() + kBlockBytes * done, count) == expected);
     }
-    REQUIRE(noted > 100);
-    REQUIRE(noted < 900);
+    REQUIRE(notable_blocks > 100);
+    REQUIRE(notable_blocks < 900);
   }
 }
 
@@ -422,14 +422,14 @@ TEST_CASE("each array of the file is listed once") {
   for (Segment& segment : segments) {
     segment.norm_offset = 36;
   }
-  const std::vector<Array> arrays = arrays_of(segments);
+  const std::vector<Array> arrays = sorted_arrays(segments);
   const std::vector<Role> roles = {Role::kBeta, Role::kGamma, Role::kMovingMean,
                                    Role::kMovingVariance, Role::kKernel};
   REQUIRE(arrays.size() == roles.size());
   for (std::size_t i = 0; i < roles.size(); ++i) {
     REQUIRE(arrays[i].role == roles[i]);
     REQUIRE(arrays[i].offset == 20 + 16 * i);
-    REQUIRE(arrays[i].filter == (i == 4 ? 5 : 1));
+    REQUIRE(arrays[i].filter_floats == (i == 4 ? 5 : 1));
   }
 }
 

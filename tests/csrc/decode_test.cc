@@ -25,13 +25,14 @@ HeadRule yolo(std::int64_t classes, std::vector<float> anchors) {
   return rule;
 }
 
-// A head's numbers on the heap, not one more than it has.
+// The numbers of a head in heap memory of exactly their size.
 struct Numbers {
-  Numbers(const HeadRule& rule, std::int64_t pictures, std::int64_t rows, std::int64_t columns,
+  Numbers(const HeadRule& rule, std::int64_t images, std::int64_t rows, std::int64_t columns,
           float value)
-      : size(static_cast<std::size_t>(pictures * floats_of(rule, rows, columns))),
+      : size(static_cast<std::size_t>(images * floats_per_image(rule, rows, columns))),
         memory(new float[size]),
-        head{memory.get(), rows, columns, floats_of(rule, rows, columns) / (rows * columns)} {
+        head{memory.get(), rows, columns,
+             floats_per_image(rule, rows, columns) / (rows * columns)} {
     std::fill(memory.get(), memory.get() + size, value);
   }
   float& operator[](std::size_t index) { return memory[index]; }
@@ -59,14 +60,14 @@ TEST_CASE("a box is where Darknet places it") {
   raw[entry + 3] = 0;
   raw[entry + 4] = 10;
   raw[entry + 6] = 10;
-  const auto found = detect({rule}, {raw.head}, 0, {64, 96}, options_of(64, 96));
-  REQUIRE(found.size() == 1);
-  CHECK(found[0].class_id == 1);
-  CHECK(near(found[0].score, 0.9999));
-  CHECK(near(found[0].left, 80 - 16));
-  CHECK(near(found[0].right, 80 + 16));
-  CHECK(near(found[0].top, 48 - 4));
-  CHECK(near(found[0].bottom, 48 + 4));
+  const auto detections = detect({rule}, {raw.head}, 0, {64, 96}, options_of(64, 96));
+  REQUIRE(detections.size() == 1);
+  CHECK(detections[0].class_id == 1);
+  CHECK(near(detections[0].score, 0.9999));
+  CHECK(near(detections[0].left, 80 - 16));
+  CHECK(near(detections[0].right, 80 + 16));
+  CHECK(near(detections[0].top, 48 - 4));
+  CHECK(near(detections[0].bottom, 48 + 4));
 }
 
 TEST_CASE("suppression keeps the best of overlapping boxes of a class") {
@@ -79,17 +80,17 @@ TEST_CASE("suppression keeps the best of overlapping boxes of a class") {
   }
   raw[6] = 3;  // the first is of class 1, too
   DecodeOptions options = options_of(32, 32);
-  auto found = detect({rule}, {raw.head}, 0, {32, 32}, options);
-  REQUIRE(found.size() == 2);
-  CHECK(found[0].class_id == 1);
-  CHECK(found[1].class_id == 0);
-  CHECK(near(found[1].score, 0.9933 * 0.8808));
+  auto detections = detect({rule}, {raw.head}, 0, {32, 32}, options);
+  REQUIRE(detections.size() == 2);
+  CHECK(detections[0].class_id == 1);
+  CHECK(detections[1].class_id == 0);
+  CHECK(near(detections[1].score, 0.9933 * 0.8808));
   options.agnostic = true;
   REQUIRE(detect({rule}, {raw.head}, 0, {32, 32}, options).size() == 1);
   options.unwanted = {false, true};
-  found = detect({rule}, {raw.head}, 0, {32, 32}, options);
-  REQUIRE(found.size() == 1);
-  CHECK(found[0].class_id == 0);
+  detections = detect({rule}, {raw.head}, 0, {32, 32}, options);
+  REQUIRE(detections.size() == 1);
+  CHECK(detections[0].class_id == 0);
 }
 
 TEST_CASE("equal scores keep their order, and max_boxes the best") {
@@ -101,11 +102,11 @@ TEST_CASE("equal scores keep their order, and max_boxes the best") {
   }
   DecodeOptions options = options_of(128, 128);
   options.max_boxes = 5;
-  const auto found = detect({rule}, {raw.head}, 0, {128, 128}, options);
-  REQUIRE(found.size() == 5);
+  const auto detections = detect({rule}, {raw.head}, 0, {128, 128}, options);
+  REQUIRE(detections.size() == 5);
   for (std::size_t i = 0; i < 5; ++i) {
-    REQUIRE(near(found[i].left, 16 + 32 * static_cast<double>(i % 4) - 0.5));
-    REQUIRE(near(found[i].top, 16 + 32 * static_cast<double>(i / 4) - 0.5));
+    REQUIRE(near(detections[i].left, 16 + 32 * static_cast<double>(i % 4) - 0.5));
+    REQUIRE(near(detections[i].top, 16 + 32 * static_cast<double>(i / 4) - 0.5));
   }
 }
 
@@ -117,12 +118,12 @@ TEST_CASE("an infinite side reaches the edges") {
   raw[3] = 0;
   for (const float extent : {100.0F, kInfinity, kNan}) {
     raw[2] = extent;
-    const auto found = detect({rule}, {raw.head}, 0, {48, 40}, options_of(32, 32));
-    REQUIRE(found.size() == 1);
-    REQUIRE(found[0].left == 0);
-    REQUIRE(found[0].right == 40);
-    REQUIRE(near(found[0].top, 24 - 6));
-    REQUIRE(near(found[0].bottom, 24 + 6));
+    const auto detections = detect({rule}, {raw.head}, 0, {48, 40}, options_of(32, 32));
+    REQUIRE(detections.size() == 1);
+    REQUIRE(detections[0].left == 0);
+    REQUIRE(detections[0].right == 40);
+    REQUIRE(near(detections[0].top, 24 - 6));
+    REQUIRE(near(detections[0].bottom, 24 + 6));
   }
 }
 
@@ -132,12 +133,12 @@ TEST_CASE("the letter box is undone") {
   raw[4] = raw[5] = 10;
   DecodeOptions options = options_of(32, 32);
   options.letter_box = true;
-  const auto found = detect({rule}, {raw.head}, 0, {50, 100}, options);
-  REQUIRE(found.size() == 1);
-  CHECK(near(found[0].left, 0));
-  CHECK(near(found[0].right, 100));
-  CHECK(near(found[0].top, 0));
-  CHECK(near(found[0].bottom, 50));
+  const auto detections = detect({rule}, {raw.head}, 0, {50, 100}, options);
+  REQUIRE(detections.size() == 1);
+  CHECK(near(detections[0].left, 0));
+  CHECK(near(detections[0].right, 100));
+  CHECK(near(detections[0].top, 0));
+  CHECK(near(detections[0].bottom, 50));
 }
 
 TEST_CASE("[detection] reads channels first") {
@@ -146,9 +147,9 @@ TEST_CASE("[detection] reads channels first") {
   rule.classes = 2;
   rule.boxes = 1;
   rule.side = 2;
-  rule.square = true;
-  CHECK(floats_of(rule, 1, 1) == 28);
-  CHECK(floats_of(rule, 9, 9) == 28);
+  rule.sqrt_sides = true;
+  CHECK(floats_per_image(rule, 1, 1) == 28);
+  CHECK(floats_per_image(rule, 9, 9) == 28);
   std::vector<float> flat(28, 0);
   flat[3] = 1;      // cell 1, class 1
   flat[8 + 1] = 1;  // confidence of cell 1
@@ -162,42 +163,42 @@ TEST_CASE("[detection] reads channels first") {
     grid[i % 4 * 7 + i / 4] = flat[i];
   }
   for (const RawHead& head : {alone.head, grid.head}) {
-    const auto found = detect({rule}, {head}, 0, {8, 8}, options_of(8, 8));
-    REQUIRE(found.size() == 1);
-    REQUIRE(found[0].class_id == 1);
-    REQUIRE(found[0].score == 1);
-    REQUIRE(found[0].left == 5);
-    REQUIRE(found[0].right == 7);
-    REQUIRE(found[0].top == 1);
-    REQUIRE(found[0].bottom == 3);
+    const auto detections = detect({rule}, {head}, 0, {8, 8}, options_of(8, 8));
+    REQUIRE(detections.size() == 1);
+    REQUIRE(detections[0].class_id == 1);
+    REQUIRE(detections[0].score == 1);
+    REQUIRE(detections[0].left == 5);
+    REQUIRE(detections[0].right == 7);
+    REQUIRE(detections[0].top == 1);
+    REQUIRE(detections[0].bottom == 3);
   }
 }
 
 TEST_CASE("invalid heads have no floats") {
   HeadRule rule = yolo(1, {1, 1});
-  CHECK(floats_of(rule, 2, 3) == 36);
-  CHECK(floats_of(rule, 0, 3) == 0);
-  CHECK(floats_of(rule, -1, 3) == -1);
-  CHECK(floats_of(rule, std::int64_t{1} << 40, std::int64_t{1} << 40) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == 36);
+  CHECK(floats_per_image(rule, 0, 3) == 0);
+  CHECK(floats_per_image(rule, -1, 3) == -1);
+  CHECK(floats_per_image(rule, std::int64_t{1} << 40, std::int64_t{1} << 40) == -1);
   rule.classes = -1;
-  CHECK(floats_of(rule, 2, 3) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == -1);
   rule.classes = std::numeric_limits<std::int64_t>::max();
-  CHECK(floats_of(rule, 2, 3) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == -1);
   rule.classes = 1;
   rule.boxes = 2;
-  CHECK(floats_of(rule, 2, 3) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == -1);
   rule.boxes = std::numeric_limits<std::int64_t>::max();
-  CHECK(floats_of(rule, 2, 3) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == -1);
   rule.kind = HeadKind::kDetection;
   rule.boxes = 1;
   for (const std::int64_t side :
        {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()}) {
     rule.side = side;
-    REQUIRE(floats_of(rule, 2, 3) == -1);
+    REQUIRE(floats_per_image(rule, 2, 3) == -1);
   }
 }
 
-// Roots in two runs; below class 0 two runs that are apart.
+// Two groups of roots, and two groups below class 0, not adjacent.
 ClassTree small_tree() { return ClassTree({-1, -1, 0, 0, 1, -1, -1, 0}, {2, 2, 1, 2, 1}); }
 
 HeadRule region(const ClassTree& tree) {
@@ -216,14 +217,15 @@ TEST_CASE("a box is of the last class of its tree that is likely") {
     std::copy(numbers.begin(), numbers.end(), &raw[5]);
   };
   const auto is = [&](std::int32_t class_id, double score) {
-    const auto found = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
-    return found.size() == 1 && found[0].class_id == class_id && near(found[0].score, score);
+    const auto detections = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
+    return detections.size() == 1 && detections[0].class_id == class_id &&
+           near(detections[0].score, score);
   };
   set({9, 0, 0, 0, 9, 0, 0, 9});  // class 7, alone below class 0, is as likely as that
   CHECK(is(7, 0.9999));
-  set({0, 9, 9, 0, -9, 0, 0, 9});  // what is alone is sure, whatever its number
+  set({0, 9, 9, 0, -9, 0, 0, 9});  // a class alone in its group has probability 1
   CHECK(is(4, 0.9999));
-  set({0, 0, 9, 0, 9, 2, 0, 9});  // neither of the first roots, one of the others
+  set({0, 0, 9, 0, 9, 2, 0, 9});  // no class of the first group of roots, but one of the second
   CHECK(is(5, 0.8808));
   set({2, 0, 2, 0, 0, 0, 1, kNan});
   CHECK(is(6, 0.7311));
@@ -233,7 +235,7 @@ TEST_CASE("a box is of the last class of its tree that is likely") {
   options.unwanted = {false, false, true};
   CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options).empty());
   options.unwanted.clear();
-  options.score = 0.75F;  // above the objectness, which is 0.731
+  options.score_threshold = 0.75F;  // above the objectness, which is 0.731
   CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options).empty());
   set({0, 0, 0, 0, 0, 0, 0, 0});  // a half is not above a half
   CHECK(detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32)).empty());
@@ -267,12 +269,12 @@ TEST_CASE("invalid class trees are refused") {
   }
   const ClassTree tree = small_tree();
   HeadRule rule = region(tree);
-  CHECK(floats_of(rule, 2, 3) == 6 * 26);
+  CHECK(floats_per_image(rule, 2, 3) == 6 * 26);
   rule.classes = 7;
-  CHECK(floats_of(rule, 2, 3) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == -1);
   rule.classes = 8;
   rule.kind = HeadKind::kYolo;
-  CHECK(floats_of(rule, 2, 3) == -1);
+  CHECK(floats_per_image(rule, 2, 3) == -1);
 }
 
 TEST_CASE("a class tree may be as deep as it has classes") {
@@ -283,15 +285,16 @@ TEST_CASE("a class tree may be as deep as it has classes") {
   const ClassTree tree(parents, std::vector<std::int64_t>(parents.size(), 1));
   const HeadRule rule = region(tree);
   const Numbers raw(rule, 1, 1, 1, 0);
-  const auto found = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
-  REQUIRE(!found.empty());
-  CHECK(found[0].class_id == 199999);
-  CHECK(found[0].score == 1);
+  const auto detections = detect({rule}, {raw.head}, 0, {32, 32}, options_of(32, 32));
+  REQUIRE(!detections.empty());
+  CHECK(detections[0].class_id == 199999);
+  CHECK(detections[0].score == 1);
 }
 
-// Of the last class above a half, from the probabilities of all, as Darknet goes about it.
-ClassTree::Share slow_last_likely(const std::vector<std::int64_t>& parents,
-                                  const std::vector<std::int64_t>& groups, const float* numbers) {
+// Like last_above_half, but computes the probabilities of all classes, as Darknet does.
+ClassTree::ClassProbability slow_last_above_half(const std::vector<std::int64_t>& parents,
+                                                 const std::vector<std::int64_t>& groups,
+                                                 const float* numbers) {
   std::vector<double> likely(parents.size());
   std::size_t begin = 0;
   for (const std::int64_t group : groups) {
@@ -319,8 +322,8 @@ TEST_CASE("random class trees agree with the probabilities of all classes") {
   std::mt19937 random(6);
   std::normal_distribution<float> normal(0, 3);
   const std::vector<float> odd = {kNan, kInfinity, -kInfinity, 3e38F, -3e38F, 1e-45F, 0.0F};
-  std::vector<ClassTree::Share> waiting;
-  int seen = 0;
+  std::vector<ClassTree::ClassProbability> scratch;
+  int below_roots = 0;
   for (int round = 0; round < 2000; ++round) {
     std::vector<std::int64_t> parents;
     std::vector<std::int64_t> groups;
@@ -338,16 +341,16 @@ TEST_CASE("random class trees agree with the probabilities of all classes") {
     for (std::size_t i = 0; i < parents.size(); ++i) {
       numbers[i] = random() % 16 == 0 ? odd[random() % odd.size()] : normal(random);
     }
-    const auto found = ClassTree(parents, groups).last_likely(numbers.get(), &waiting);
-    const auto expected = slow_last_likely(parents, groups, numbers.get());
-    REQUIRE(found.class_id == expected.class_id);
-    REQUIRE((found.class_id < 0 || std::fabs(found.probability - expected.probability) < 2e-6F));
-    seen += static_cast<int>(found.class_id > 0);
+    const auto selected = ClassTree(parents, groups).last_above_half(numbers.get(), &scratch);
+    const auto expected = slow_last_above_half(parents, groups, numbers.get());
+    REQUIRE(selected.class_id == expected.class_id);
+    REQUIRE(
+        (selected.class_id < 0 || std::fabs(selected.probability - expected.probability) < 2e-6F));
+    below_roots += static_cast<int>(selected.class_id > 0);
   }
-  CHECK(seen > 500);
+  CHECK(below_roots > 500);
 }
 
-// Every kind of head on any numbers: nothing crashes, loops or is out of order.
 TEST_CASE("random numbers in heads of every kind give valid boxes") {
   std::mt19937 random(3);
   std::normal_distribution<float> normal(0, 3);
@@ -360,10 +363,10 @@ TEST_CASE("random numbers in heads of every kind give valid boxes") {
     rule.new_coords = round % 8 < 2;
     rule.softmax = round % 3 == 0;
     rule.class_fix = round % 5 == 0;
-    rule.square = round % 7 == 0;
+    rule.sqrt_sides = round % 7 == 0;
     rule.side = 3;
     rule.scale_x_y = 1.1F;
-    rule.point = round % 9 == 1 ? 0.5F : 0;
+    rule.center_shift = round % 9 == 1 ? 0.5F : 0;
     Numbers raw(rule, 2, rule.kind == HeadKind::kDetection ? 1 : 4,
                 rule.kind == HeadKind::kDetection ? 1 : 5, 0);
     for (std::size_t i = 0; i < raw.size; ++i) {
@@ -372,19 +375,19 @@ TEST_CASE("random numbers in heads of every kind give valid boxes") {
     DecodeOptions options = options_of(64, 96);
     options.suppression = static_cast<SuppressionKind>(round % 3);
     options.letter_box = round % 2 == 0;
-    options.score = round % 6 == 0 ? 0 : 0.1F;
+    options.score_threshold = round % 6 == 0 ? 0 : 0.1F;
     options.max_boxes = 20;
-    const auto found = detect_all({rule}, {raw.head}, {{30, 2000}, {1, 1}}, options, 2);
-    REQUIRE(found.size() == 2);
-    for (const std::vector<Detection>& picture : found) {
-      REQUIRE(picture.size() <= 20);
-      for (std::size_t i = 0; i < picture.size(); ++i) {
-        REQUIRE(picture[i].score > options.score);
-        REQUIRE((i == 0 || picture[i].score <= picture[i - 1].score));
-        REQUIRE(picture[i].class_id >= 0);
-        REQUIRE(picture[i].class_id < 3);
-        REQUIRE(std::isfinite(picture[i].left));
-        REQUIRE(std::isfinite(picture[i].bottom));
+    const auto batch = detect_all({rule}, {raw.head}, {{30, 2000}, {1, 1}}, options, 2);
+    REQUIRE(batch.size() == 2);
+    for (const std::vector<Detection>& detections : batch) {
+      REQUIRE(detections.size() <= 20);
+      for (std::size_t i = 0; i < detections.size(); ++i) {
+        REQUIRE(detections[i].score > options.score_threshold);
+        REQUIRE((i == 0 || detections[i].score <= detections[i - 1].score));
+        REQUIRE(detections[i].class_id >= 0);
+        REQUIRE(detections[i].class_id < 3);
+        REQUIRE(std::isfinite(detections[i].left));
+        REQUIRE(std::isfinite(detections[i].bottom));
       }
     }
   }
@@ -398,15 +401,15 @@ TEST_CASE("the number of threads does not change the result") {
   for (std::size_t i = 0; i < raw.size; ++i) {
     raw[i] = normal(random);
   }
-  const std::vector<Extent> sizes(7, Extent{100, 80});
-  const auto one = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 1);
-  const auto four = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 4);
+  const std::vector<ImageSize> sizes(7, ImageSize{100, 80});
+  const auto alone = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 1);
+  const auto together = detect_all({rule}, {raw.head}, sizes, options_of(64, 64), 4);
   for (std::size_t i = 0; i < 7; ++i) {
-    REQUIRE(!one[i].empty());
-    REQUIRE(one[i].size() == four[i].size());
-    for (std::size_t j = 0; j < one[i].size(); ++j) {
-      REQUIRE(one[i][j].score == four[i][j].score);
-      REQUIRE(one[i][j].left == four[i][j].left);
+    REQUIRE(!alone[i].empty());
+    REQUIRE(alone[i].size() == together[i].size());
+    for (std::size_t j = 0; j < alone[i].size(); ++j) {
+      REQUIRE(alone[i][j].score == together[i][j].score);
+      REQUIRE(alone[i][j].left == together[i][j].left);
     }
   }
   CHECK(detect_all({rule}, {raw.head}, {}, options_of(64, 64), 4).empty());
@@ -426,17 +429,17 @@ TEST_CASE("the orders of both Darknets are by the last class") {
   likely(1, 0, -20, 2);
   likely(1, 1, -20, -20);  // of no class
   DecodeOptions options = options_of(32, 64);
-  const auto ids = [&](Order order) {
+  const auto order_text = [&](Order order) {
     options.order = order;
-    std::string all;
-    for (const Detection& one : detect({rule}, {raw.head}, 0, {32, 64}, options)) {
-      all += std::to_string(one.class_id) + (one.score > 0.9F ? "+ " : " ");
+    std::string text;
+    for (const Detection& detection : detect({rule}, {raw.head}, 0, {32, 64}, options)) {
+      text += std::to_string(detection.class_id) + (detection.score > 0.9F ? "+ " : " ");
     }
-    return all;
+    return text;
   };
-  CHECK((ids(Order::kScore) == "0+ 0 1 1 " || ids(Order::kScore) == "0+ 1 0 1 "));
-  CHECK(ids(Order::kAlexeyAb) == "1 0 1 0+ ");
-  CHECK(ids(Order::kHankAi) == "1 0 1 0+ ");
+  CHECK((order_text(Order::kScore) == "0+ 0 1 1 " || order_text(Order::kScore) == "0+ 1 0 1 "));
+  CHECK(order_text(Order::kAlexeyAb) == "1 0 1 0+ ");
+  CHECK(order_text(Order::kHankAi) == "1 0 1 0+ ");
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ TEST_SUITE_BEGIN("fit");
 namespace yolotf {
 namespace {
 
-// On the heap, not one more than it has.
+// Random values in heap memory of exactly their size.
 template <typename Value>
 std::unique_ptr<Value[]> noise(std::int64_t count, int seed) {
   std::mt19937 random(static_cast<unsigned>(seed));
@@ -27,18 +27,18 @@ std::unique_ptr<Value[]> noise(std::int64_t count, int seed) {
   return values;
 }
 
-// One number of resize_image (image.c:1399), in doubles.
+// Returns one value of resize_image (image.c:1399), computed in doubles.
 template <typename Value>
-double slowly(const Value* pixels, const Picture& picture, std::int64_t channels, std::int64_t row,
+double slowly(const Value* pixels, const Image& image, std::int64_t channels, std::int64_t row,
               std::int64_t column, std::int64_t channel) {
-  const auto place = [](std::int64_t i, std::int64_t from, std::int64_t to) {
+  const auto position = [](std::int64_t i, std::int64_t from, std::int64_t to) {
     return to > 1 ? static_cast<double>(i * (from - 1)) / static_cast<double>(to - 1) : 0.0;
   };
-  const double y = place(row, picture.height, picture.inner_height);
-  const double x = place(column, picture.width, picture.inner_width);
+  const double y = position(row, image.height, image.inner_height);
+  const double x = position(column, image.width, image.inner_width);
   const auto at = [&](std::int64_t r, std::int64_t c) {
     const std::int64_t inside =
-        std::min(r, picture.height - 1) * picture.width + std::min(c, picture.width - 1);
+        std::min(r, image.height - 1) * image.width + std::min(c, image.width - 1);
     return static_cast<double>(pixels[inside * channels + channel]);
   };
   const auto top = static_cast<std::int64_t>(y);
@@ -47,7 +47,7 @@ double slowly(const Value* pixels, const Picture& picture, std::int64_t channels
   const double right = x - static_cast<double>(left);
   const double value = (1 - down) * ((1 - right) * at(top, left) + right * at(top, left + 1)) +
                        down * ((1 - right) * at(top + 1, left) + right * at(top + 1, left + 1));
-  return picture.bytes ? value / 255 : value;
+  return image.is_uint8 ? value / 255 : value;
 }
 
 template <typename Value>
@@ -56,16 +56,16 @@ void compare(std::int64_t height, std::int64_t width, std::int64_t inner_height,
   constexpr std::int64_t kHeight = 40;
   constexpr std::int64_t kWidth = 60;
   const auto pixels = noise<Value>(height * width * channels, 5);
-  Picture picture;
-  picture.pixels = pixels.get();
-  picture.bytes = !std::is_same_v<Value, float>;
-  picture.height = height;
-  picture.width = width;
-  picture.inner_height = inner_height;
-  picture.inner_width = inner_width;
+  Image image;
+  image.pixels = pixels.get();
+  image.is_uint8 = !std::is_same_v<Value, float>;
+  image.height = height;
+  image.width = width;
+  image.inner_height = inner_height;
+  image.inner_width = inner_width;
   const std::int64_t floats = kHeight * kWidth * channels;
   std::unique_ptr<float[]> out(new float[static_cast<std::size_t>(2 * floats)]);
-  fit({picture, picture}, kHeight, kWidth, channels, out.get(), 3);
+  fit({image, image}, kHeight, kWidth, channels, out.get(), 3);
   const std::int64_t top = (kHeight - inner_height) / 2;
   const std::int64_t left = (kWidth - inner_width) / 2;
   for (std::int64_t i = 0; i < 2 * floats; ++i) {
@@ -73,9 +73,9 @@ void compare(std::int64_t height, std::int64_t width, std::int64_t inner_height,
     const std::int64_t column = i / channels % kWidth - left;
     const bool inside = row >= 0 && row < inner_height && column >= 0 && column < inner_width;
     const double expected =
-        inside ? slowly(pixels.get(), picture, channels, row, column, i % channels) : 0.5;
+        inside ? slowly(pixels.get(), image, channels, row, column, i % channels) : 0.5;
     REQUIRE(std::fabs(static_cast<double>(out[static_cast<std::size_t>(i)]) - expected) <
-            1e-4);  // places are in float32
+            1e-4);  // positions are float32
   }
 }
 

@@ -1,5 +1,6 @@
-// libFuzzer: files of several blocks of 64 KB, made of random numbers by commands: what is said of
-// them is true, and blocks that were copied, zeros and NaN that were written are found.
+// libFuzzer: the input is a list of edits (copy a block, write zeros, write NaN) to a file of
+// random numbers. Every reported error must be true, and a single edit that is damage must be
+// found.
 #include <algorithm>
 #include <cstring>
 #include <random>
@@ -33,9 +34,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const std::vector<float> numbers = [] {
     std::mt19937 random(1);
     std::normal_distribution<float> normal;
-    std::vector<float> all(kFloats);
-    std::generate(all.begin(), all.end(), [&] { return normal(random); });
-    return all;
+    std::vector<float> values(kFloats);
+    std::generate(values.begin(), values.end(), [&] { return normal(random); });
+    return values;
   }();
   std::vector<float> floats = numbers;
   const std::uint64_t part = 500 * (1 + data[0]);
@@ -45,24 +46,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return value;
   };
   bool changed_twice = false;
-  Code made = Code::kOk;
+  Code expected = Code::kOk;
   for (std::size_t at = 1; at + 8 < size && at < 30; at += 9) {
     const std::uint64_t from = word(at + 1) % kFloats;
     const std::uint64_t count = 1 + word(at + 5) % (kFloats - from);
-    changed_twice = changed_twice || made != Code::kOk;
+    changed_twice = changed_twice || expected != Code::kOk;
     if (data[at] % 3 == 0) {
       const std::uint64_t to = (from + count) % (kFloats - count + 1);
       std::memmove(&floats[to], &floats[from], 4 * count);
       const std::uint64_t distance = to > from ? to - from : from - to;
-      // A little more than the least: samples are drawn.
-      made = std::min(count, distance) >= kRepeatBytes / 2 ? Code::kRepeated : Code::kOk;
+      // In floats, twice the least: only samples are compared, which a small block may not have.
+      expected = std::min(count, distance) >= kRepeatBytes / 2 ? Code::kRepeated : Code::kOk;
     } else if (data[at] % 3 == 1) {
       std::fill_n(floats.begin() + static_cast<std::ptrdiff_t>(from), count, 0.0F);
       const bool filters = from % 1000 == 0 && (from + count) % 1000 == 0;
-      made = count >= kZeroRun && !filters && count < kFloats ? Code::kZeros : Code::kOk;
+      expected = count >= kZeroRun && !filters && count < kFloats ? Code::kZeros : Code::kOk;
     } else {
       std::memset(&floats[from], 0xff, 4);
-      made = Code::kNonfinite;
+      expected = Code::kNonfinite;
     }
   }
   const auto* bytes = reinterpret_cast<const std::byte*>(floats.data());
@@ -85,8 +86,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                          [](float value) { return value == 0.0F; }));
     }
   }
-  if (!changed_twice && made != Code::kOk && part >= 16384) {
-    expect(has(errors, made));
+  if (!changed_twice && expected != Code::kOk && part >= 16384) {
+    expect(has(errors, expected));
   }
   return 0;
 }

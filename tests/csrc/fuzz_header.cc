@@ -1,4 +1,5 @@
-// libFuzzer: whatever the bytes and the number of floats, a header is within the file or refused.
+// libFuzzer: whatever the bytes and the number of floats, the header lies within the file or is
+// rejected.
 #include <cstring>
 
 #include "weights/header.h"

@@ -1,5 +1,6 @@
-// What a fuzz target's input is read with.
-#pragma once
+// Reads the input of a fuzz target.
+#ifndef YOLOTF_TESTS_CSRC_FUZZ_INPUT_H_
+#define YOLOTF_TESTS_CSRC_FUZZ_INPUT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -13,7 +14,7 @@ inline void expect(bool condition) {
   }
 }
 
-// Bytes that say what to do; zeros behind their end.
+// The bytes of the input, followed by any number of zeros.
 class FuzzInput {
  public:
   FuzzInput(const std::uint8_t* bytes, std::size_t size) : bytes_(bytes), size_(size) {}
@@ -28,7 +29,7 @@ class FuzzInput {
   bool flag() { return (byte() & 1) != 0; }
   std::int64_t below(std::int64_t limit) { return byte() % limit; }
 
-  // Small numbers are likely; any int64 can be.
+  // Mostly small numbers, but any int64 is possible.
   std::int64_t number() {
     const std::uint8_t kind = byte();
     if (kind < 240) {
@@ -43,7 +44,7 @@ class FuzzInput {
     return number;
   }
 
-  // Numbers as heads and pictures have them are likely; any float can be, NaN too.
+  // Mostly numbers as heads and images have them, but any float is possible, including NaN.
   float real() {
     const std::uint8_t kind = byte();
     if (kind < 224) {
@@ -64,3 +65,5 @@ class FuzzInput {
 };
 
 }  // namespace yolotf
+
+#endif  // YOLOTF_TESTS_CSRC_FUZZ_INPUT_H_

@@ -1,6 +1,6 @@
-// libFuzzer: whole loads of a file into variables, in place and into new memory. A load that fails
-// changes no variable, unless it was in place; both write the same numbers; and what is said of the
-// content without a load is what refuses it.
+// libFuzzer: complete loads of a file, in place and into new memory. A load that fails must change
+// no variable, unless it writes in place. Both ways must write the same numbers, and
+// examine_content must find no damage in a file that loads.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -72,7 +72,7 @@ class Helpers : public Threads {
       thread.join();
     }
   }
-  int helpers() const override { return count_; }
+  int max_helpers() const override { return count_; }
   void start(std::function<void()> work) override { threads_.emplace_back(std::move(work)); }
 
  private:
@@ -80,10 +80,10 @@ class Helpers : public Threads {
   std::vector<std::thread> threads_;
 };
 
-// Most touch each other and have the shape that their numbers say; some are any numbers.
+// Most segments are adjacent and have a shape that fits; some consist of any numbers.
 std::vector<Segment> segments_of(FuzzInput* input, std::uint64_t* end) {
   std::vector<Segment> segments;
-  for (std::int64_t left = 1 + input->below(4); left > 0; --left) {
+  for (std::int64_t remaining = 1 + input->below(4); remaining > 0; --remaining) {
     Segment segment;
     segment.filters = static_cast<std::uint64_t>(1 + input->below(20));
     segment.channels = static_cast<std::uint64_t>(1 + input->below(12));
@@ -117,15 +117,15 @@ std::vector<Segment> segments_of(FuzzInput* input, std::uint64_t* end) {
   return segments;
 }
 
-std::string written(const std::string& content) {
+std::string write_file(const std::string& content) {
   static const std::string path = [] {
     char name[] = "/tmp/fuzz_load.XXXXXX";
     const int descriptor = mkstemp(name);
     expect(descriptor >= 0);
     close(descriptor);
-    static std::string kept = name;
-    std::atexit([] { unlink(kept.c_str()); });
-    return kept;
+    static std::string to_unlink = name;
+    std::atexit([] { unlink(to_unlink.c_str()); });
+    return to_unlink;
   }();
   const int descriptor = open(path.c_str(), O_WRONLY | O_TRUNC);
   expect(write(descriptor, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
@@ -157,7 +157,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const Dtype dtype = input.below(8) == 7 ? Dtype::kFloat16 : Dtype::kFloat32;
   const bool begins = input.below(16) != 15;
   const int helpers = static_cast<int>(input.below(3));
-  const std::int64_t place = input.below(16);
+  const std::int64_t file_kind = input.below(16);
   const bool whole = input.below(8) != 7;
   const bool other_header = input.below(32) == 31;
   std::string content(kHeader, '\0');
@@ -172,14 +172,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     content.resize(end);
   }
   if (other_header) {
-    content[5] = 1;  // another header than the plan was made for
+    content[5] = 1;  // not the header that the plan was made for
   }
-  request.path = written(content);
-  // Who can still write it has to be copied; folders, devices and what is not there is refused.
-  const int writer = place < 4 ? open(request.path.c_str(), O_WRONLY) : -1;
-  if (place > 12) {
-    const char* others[] = {"/tmp", "/dev/null", "/tmp/fuzz_load.none"};
-    request.path = others[place - 13];
+  request.path = write_file(content);
+  // A file that is open for writing has to be copied; a folder, a device or a missing file must be
+  // rejected.
+  const int writer = file_kind < 4 ? open(request.path.c_str(), O_WRONLY) : -1;
+  if (file_kind > 12) {
+    const char* unreadable[] = {"/tmp", "/dev/null", "/tmp/fuzz_load.none"};
+    request.path = unreadable[file_kind - 13];
   }
 
   std::vector<std::vector<std::vector<float>>> numbers;
@@ -188,22 +189,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Helpers threads(helpers);
     LoadStats stats;
     LoadError error;
-    const bool done = load(request, &memory, &threads, &stats, &error);
-    expect(done == memory.committed);
-    expect(done || in_place || untouched(memory));
-    expect(done || !describe(error.error).empty());
+    const bool loaded = load(request, &memory, &threads, &stats, &error);
+    expect(loaded == memory.committed);
+    expect(loaded || in_place || untouched(memory));
+    expect(loaded || !describe(error.error).empty());
     if (!in_place) {
       std::vector<Error> errors;
-      LoadError unread;
-      const bool read =
-          examine_content(request.path, kHeader, request.segments, &threads, &errors, &unread);
-      expect(!done || read);
-      expect(!done || !request.verify || errors.empty());
-      for (const Error& one : errors) {
-        expect(!describe(one).empty());
+      LoadError examine_error;
+      const bool examined = examine_content(request.path, kHeader, request.segments, &threads,
+                                            &errors, &examine_error);
+      expect(!loaded || examined);
+      expect(!loaded || !request.verify || errors.empty());
+      for (const Error& damage : errors) {
+        expect(!describe(damage).empty());
       }
     }
-    if (done) {
+    if (loaded) {
       numbers.push_back(memory.floats);
     }
   }
@@ -212,7 +213,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
   if (numbers.size() == 2) {
     for (std::size_t i = 0; i < numbers[0].size(); ++i) {
-      // Bits, for NaN.
+      // By bits, because of NaN.
       expect(std::memcmp(numbers[0][i].data(), numbers[1][i].data(),
                          sizeof(float) * numbers[0][i].size()) == 0);
     }

@@ -1,9 +1,10 @@
-// libFuzzer: a whole load without files. Whatever the plan and the bytes, there is an error, or
-// content that is looked at and a scatter within bounds that is the same with and without AVX2.
+// libFuzzer: the steps of a load, without files. Whatever the plan and the bytes, either there is
+// an error, or the damage scan and the scatter stay within bounds, and the scatter writes the same
+// with and without AVX2.
 //
-// The first byte is the number of segments; each field of a segment is a byte that says how it is
-// coded, and then its value; the rest is the file. Plans that might be sound get small extents, and
-// files are made longer than the input, with a header in front: few would fit by chance.
+// The input is the number of segments, the fields of each segment (a byte that selects the
+// encoding, then the value), and the file. As few plans would fit by chance, many get small extents
+// and shapes that match, and files get a header and are extended.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -30,7 +31,7 @@ class Input {
     return static_cast<std::uint8_t>(*bytes_++);
   }
 
-  // Small numbers are likely; any int64 can be.
+  // Mostly small numbers, but any int64 is possible.
   std::int64_t number() {
     const std::uint8_t kind = byte();
     if (kind < 224) {
@@ -62,7 +63,7 @@ void expect(bool condition) {
 
 constexpr std::int64_t kHeader = static_cast<std::int64_t>(kWideHeaderBytes);
 
-// Half of the segments get shapes that multiply to their counts, one behind the other.
+// Half of the segments are adjacent and have shapes that multiply to their counts.
 std::vector<std::int64_t> rows_of(Input* input) {
   std::int64_t end = kHeader;
   const int segments = 1 + input->byte() % 4;
@@ -98,9 +99,9 @@ std::vector<std::int64_t> rows_of(Input* input) {
   return rows;
 }
 
-void look_and_judge(const std::byte* bytes, std::uint64_t size,
-                    const std::vector<Segment>& segments, std::uint64_t part) {
-  const std::vector<Array> arrays = arrays_of(segments);
+void check_damage(const std::byte* bytes, std::uint64_t size, const std::vector<Segment>& segments,
+                  std::uint64_t part) {
+  const std::vector<Array> arrays = sorted_arrays(segments);
   std::vector<ScanResult> results;
   for (const Array& array : arrays) {
     expect(array.end() <= size && array.count > 0);
@@ -121,16 +122,16 @@ void look_and_judge(const std::byte* bytes, std::uint64_t size,
   }
 }
 
-std::vector<std::byte> scattered(const std::byte* bytes, const Segment& segment, Dtype dtype,
-                                 bool portable) {
+std::vector<std::byte> scatter_all(const std::byte* bytes, const Segment& segment, Dtype dtype,
+                                   bool portable) {
   force_portable(portable);
   std::vector<std::byte> memory(element_bytes(dtype) * segment.count());
   Target target;
   target.dtype = dtype;
   target.data = memory.data();
-  for (const Task& task : split({segment})) {
-    const Extent source = source_of(segment, task);
-    expect(source.begin >= segment.offset && source.end <= end_of(segment));
+  for (const Task& task : split_into_tasks({segment})) {
+    const ByteRange source = source_range(segment, task);
+    expect(source.begin >= segment.offset && source.end <= end_offset(segment));
     scatter(bytes, segment, target, task);
   }
   return memory;
@@ -172,13 +173,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t data
     expect(error.code != Code::kOk && !describe(error).empty());
     return 0;
   }
-  look_and_judge(file.data(), file.size(), segments, part);
+  check_damage(file.data(), file.size(), segments, part);
   for (const Segment& segment : segments) {
     for (const Dtype dtype : {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16}) {
-      const std::vector<std::byte> fast = scattered(file.data(), segment, dtype, false);
-      const std::vector<std::byte> portable = scattered(file.data(), segment, dtype, true);
+      const std::vector<std::byte> fast = scatter_all(file.data(), segment, dtype, false);
+      const std::vector<std::byte> portable = scatter_all(file.data(), segment, dtype, true);
       for (std::size_t i = 0; i < fast.size(); i += element_bytes(dtype)) {
-        // Of two NaNs that are multiplied, either's payload may come out.
+        // The product of two NaNs may have the payload of either.
         expect(std::memcmp(&fast[i], &portable[i], element_bytes(dtype)) == 0 ||
                (is_nan(&fast[i], dtype) && is_nan(&portable[i], dtype)));
       }

@@ -45,7 +45,7 @@ TEST_CASE("versions are compared as in Darknet") {
     std::uint64_t size_bytes;
     bool transposed;
   };
-  for (const Case& one :
+  for (const Case& test :
        std::initializer_list<Case>{{0, 0, 16, false},
                                    {1, 0, 20, false},
                                    {0, 999, 20, false},
@@ -62,11 +62,11 @@ TEST_CASE("versions are compared as in Darknet") {
                                    {-2000000000, 2, 16, false},
                                    {std::numeric_limits<std::int32_t>::max(),
                                     std::numeric_limits<std::int32_t>::max(), 16, true}}) {
-    const Header header = parsed(header_of(one.major, one.minor, 7, true), 20);
-    REQUIRE(header.major == one.major);
-    REQUIRE(header.minor == one.minor);
-    REQUIRE(header.version_size_bytes == one.size_bytes);
-    REQUIRE(header.transposed == one.transposed);
+    const Header header = parsed(header_of(test.major, test.minor, 7, true), 20);
+    REQUIRE(header.major == test.major);
+    REQUIRE(header.minor == test.minor);
+    REQUIRE(header.version_size_bytes == test.size_bytes);
+    REQUIRE(header.transposed == test.transposed);
   }
 }
 

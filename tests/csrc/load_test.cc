@@ -19,7 +19,8 @@ TEST_SUITE_BEGIN("load");
 namespace yolotf {
 namespace {
 
-// Memory of the test's own, or new memory until commit(); says what was called.
+// Variables in the test's memory. A load writes in place, or into new memory until commit().
+// Records the calls.
 class Memory : public Variables {
  public:
   explicit Memory(const std::vector<Segment>& segments, bool in_place = false)
@@ -75,7 +76,7 @@ class TestThreads : public Threads {
       thread.join();
     }
   }
-  int helpers() const override { return helpers_; }
+  int max_helpers() const override { return helpers_; }
   void start(std::function<void()> work) override {
     if (delay_ == kNever) {
       return;
@@ -158,7 +159,7 @@ TEST_CASE("a refused load leaves the variables as they were") {
     FileCode file;
   };
   const std::vector<Segment> segments = three_segments();
-  for (const Case& one : std::initializer_list<Case>{
+  for (const Case& test : std::initializer_list<Case>{
            {[](LoadRequest* request, Memory*) { request->expected_bytes = 144; }, Code::kWrongSize,
             FileCode::kOk},
            {[](LoadRequest* request, Memory*) { request->header[4] = 9; }, Code::kOk,
@@ -176,13 +177,13 @@ TEST_CASE("a refused load leaves the variables as they were") {
     LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
     Memory memory(segments);
     const std::vector<std::vector<float>> before = memory.floats;
-    one.change(&request, &memory);
+    test.change(&request, &memory);
     TestThreads threads(2);
     LoadStats stats;
     LoadError error;
     REQUIRE(!load(request, &memory, &threads, &stats, &error));
-    REQUIRE(error.error.code == one.code);
-    REQUIRE(error.file.code == one.file);
+    REQUIRE(error.error.code == test.code);
+    REQUIRE(error.file.code == test.file);
     REQUIRE(memory.floats == before);
     REQUIRE(memory.calls.find("commit") == std::string::npos);
   }
@@ -191,7 +192,7 @@ TEST_CASE("a refused load leaves the variables as they were") {
 TEST_CASE("without memory, a load does without threads or fails with ENOMEM") {
   class NoThreads : public Threads {
    public:
-    int helpers() const override { return 3; }
+    int max_helpers() const override { return 3; }
     void start(std::function<void()>) override { throw std::bad_alloc(); }
   };
   class NoMemory : public Memory {
@@ -224,11 +225,11 @@ TEST_CASE("bad numbers are found before anything is committed") {
   const std::vector<Segment> segments = three_segments();
   for (const bool in_place : {false, true}) {
     for (const bool verify : {false, true}) {
-      for (const int place : {0, 3, 29}) {
+      for (const int bad_float : {0, 3, 29}) {
         Folder folder;
         std::vector<std::byte> whole = three_segments_file();
-        const float bad = place == 3 ? -1.0F : kNan;
-        std::memcpy(whole.data() + 20 + 4 * place, &bad, 4);
+        const float bad = bad_float == 3 ? -1.0F : kNan;
+        std::memcpy(whole.data() + 20 + 4 * bad_float, &bad, 4);
         LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
         request.verify = verify;
         Memory memory(segments, in_place);
@@ -238,8 +239,9 @@ TEST_CASE("bad numbers are found before anything is committed") {
         LoadError error;
         REQUIRE(load(request, &memory, &threads, &stats, &error) == !verify);
         if (verify) {
-          REQUIRE(error.error.code == (place == 3 ? Code::kNegativeVariance : Code::kNonfinite));
-          REQUIRE(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
+          REQUIRE(error.error.code ==
+                  (bad_float == 3 ? Code::kNegativeVariance : Code::kNonfinite));
+          REQUIRE(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(bad_float));
           REQUIRE(error.error.end == error.error.offset + 4);
           REQUIRE(error.error.found == 1);
           REQUIRE((in_place || memory.floats == before));
@@ -250,8 +252,7 @@ TEST_CASE("bad numbers are found before anything is committed") {
   }
 }
 
-// Many tasks, a file of several parts; the same with one thread, with helpers that are late, and
-// with some that never come.
+// A file of several parts and many tasks.
 TEST_CASE("threads may start late or never") {
   std::vector<Segment> segments;
   std::uint64_t offset = 20;
@@ -302,11 +303,11 @@ TEST_CASE("a folded batch normalization is checked in every way to load") {
     segment.norm_offset = 36;
   }
   for (const bool in_place : {false, true}) {
-    for (int place = 0; place < 36; ++place) {
+    for (int bad_float = 0; bad_float < 36; ++bad_float) {
       Folder folder;
       std::vector<std::byte> whole = header_of(0, 2, 42, true);
       for (int i = 0; i < 36; ++i) {
-        append(&whole, i == place ? -1.0F * kInfinity : 1.0F + static_cast<float>(i));
+        append(&whole, i == bad_float ? -1.0F * kInfinity : 1.0F + static_cast<float>(i));
       }
       LoadRequest request = request_for(folder.file(text_of(whole, whole.size())), segments);
       Memory memory(segments, in_place);
@@ -315,9 +316,9 @@ TEST_CASE("a folded batch normalization is checked in every way to load") {
       LoadError error;
       REQUIRE(!load(request, &memory, &threads, &stats, &error));
       REQUIRE(error.error.code == Code::kNonfinite);
-      REQUIRE(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(place));
+      REQUIRE(error.error.offset == 20 + 4 * static_cast<std::uint64_t>(bad_float));
       const Role roles[] = {Role::kBeta, Role::kGamma, Role::kMovingMean, Role::kMovingVariance};
-      const Role role = place < 16 ? roles[place / 4] : Role::kKernel;
+      const Role role = bad_float < 16 ? roles[bad_float / 4] : Role::kKernel;
       REQUIRE(error.error.role == static_cast<std::int64_t>(role));
     }
   }
@@ -354,8 +355,8 @@ TEST_CASE("a variable whose shape changes during the load is refused") {
   CHECK(memory.floats == before);
 }
 
-// As the kernel does when the holder of a lease keeps another process waiting for too long. Returns
-// whether there was one.
+// Breaks the leases on a file, as the kernel does when another process has waited too long. Returns
+// whether there was a lease.
 bool take_leases(const std::string& path) {
   bool leased = false;
 #ifdef F_SETLEASE
@@ -411,7 +412,7 @@ TEST_CASE("a file that is lost during the load is an error") {
         LoadStats stats;
         LoadError error;
         const bool loaded = load(request, &memory, &threads, &stats, &error);
-        REQUIRE(loaded != leased);  // without leases, a copy was made before
+        REQUIRE(loaded != leased);  // without a lease, the load has made a copy
         REQUIRE(error.file.code == (loaded ? FileCode::kOk : FileCode::kChanged));
         REQUIRE(error.error.code == Code::kOk);
         REQUIRE((loaded || in_place || memory.floats == before));

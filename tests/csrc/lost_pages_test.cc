@@ -38,11 +38,11 @@ class Mapping {
   void* address() const { return const_cast<char*>(bytes); }
   void truncate(off_t size) const { REQUIRE(::truncate(path_.c_str(), size) == 0); }
   long sum() const {
-    long all = 0;
+    long total = 0;
     for (std::size_t i = 0; i < kBytes; ++i) {
-      all += bytes[i];
+      total += bytes[i];
     }
-    return all;
+    return total;
   }
 
   const volatile char* bytes;
@@ -58,7 +58,7 @@ struct sigaction handler() {
   return current;
 }
 
-// Without the handlers of others, such as a sanitizer's, while it lives.
+// Removes other handlers, such as a sanitizer's, during its lifetime.
 class DefaultHandler {
  public:
   DefaultHandler() : before_(handler()) { signal(SIGBUS, SIG_DFL); }
@@ -75,8 +75,8 @@ bool is_default() {
   return (current.sa_flags & SA_SIGINFO) == 0 && current.sa_handler == SIG_DFL;
 }
 
-// The signal that ends a process which runs `work`; 0 if it ends by itself. `work` must REQUIRE:
-// what fails there is thrown, and ends the process with an error.
+// Runs `work` in a child process and returns the signal that ends it; 0 if none does. `work` must
+// use REQUIRE, which throws and so ends the child with an error.
 int ended_by(const std::function<void()>& work) {
   const pid_t process = fork();
   REQUIRE(process >= 0);
@@ -103,7 +103,7 @@ TEST_CASE("lost pages are read as zeros and reported") {
   REQUIRE(mapping.sum() == kBytes);
   REQUIRE(!guard.lost());
   mapping.truncate(kBytes / 2);
-  REQUIRE(!guard.lost());  // nobody has touched them
+  REQUIRE(!guard.lost());  // not read yet
   REQUIRE(mapping.sum() <= static_cast<long>(kBytes / 2));
   REQUIRE(guard.lost());
   REQUIRE(mapping.sum() == 0);
@@ -147,7 +147,7 @@ TEST_CASE("many threads may lose their pages at once") {
         mapping.sum();
         mapping.truncate(0);
       }
-      CHECK(mapping.sum() == 0);  // nothing may be thrown out of a thread
+      CHECK(mapping.sum() == 0);  // not REQUIRE, which would throw out of the thread
     });
   }
   for (std::thread& thread : threads) {
@@ -178,7 +178,7 @@ TEST_CASE("guards end in any order, and their number is limited") {
 
 volatile sig_atomic_t calls = 0;
 
-// Puts twos into the place of the lost pages.
+// Replaces a lost page by twos.
 void repair(int, siginfo_t* info, void*) {
   calls = calls + 1;
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
@@ -233,7 +233,7 @@ TEST_CASE("a later handler that passes faults on makes no circle") {
     theirs.sa_sigaction = &pass_back;
     theirs.sa_flags = SA_SIGINFO;
     REQUIRE(sigaction(SIGBUS, &theirs, nullptr) == 0);
-    REQUIRE(second.begin(other.address(), kBytes));  // above theirs again
+    REQUIRE(second.begin(other.address(), kBytes));  // replaces their handler
     other.truncate(0);
     REQUIRE(other.sum() == 0);
     REQUIRE(second.lost());

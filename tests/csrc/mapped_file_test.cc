@@ -24,7 +24,7 @@ TEST_SUITE_BEGIN("mapped_file");
 namespace yolotf {
 namespace {
 
-// Whether this system gives us a lease and reads mappings in: asked without MappedFile.
+// Whether this system grants a lease and populates mappings, tested without MappedFile.
 bool mapping_is_safe(const std::string& path) {
 #if defined(F_SETLEASE) && defined(MADV_POPULATE_READ)
   const int descriptor = ::open(path.c_str(), O_RDONLY);
@@ -40,7 +40,7 @@ bool mapping_is_safe(const std::string& path) {
 #endif
 }
 
-bool holds(const MappedFile& file, const std::string& content) {
+bool has_content(const MappedFile& file, const std::string& content) {
   return file.size() == content.size() && file.bytes() != nullptr &&
          std::memcmp(file.bytes(), content.data(), content.size()) == 0;
 }
@@ -63,7 +63,7 @@ class Deadline {
   ~Deadline() { alarm(0); }
 };
 
-// A process that runs `work`; wait() returns what it did.
+// A child process that runs `work`; wait() returns its result.
 class Child {
  public:
   explicit Child(const std::function<bool()>& work) : process_(fork()) {
@@ -101,45 +101,45 @@ class Child {
 
 void sleep_ms(unsigned milliseconds) { usleep(1000 * milliseconds); }
 
-TEST_CASE("a file that nobody writes is mapped") {
+TEST_CASE("a file that no process writes is mapped") {
   Folder folder;
   const std::string path = folder.file(content());
   MappedFile file;
   FileError error;
   REQUIRE(file.open(path.c_str(), &error));
   CHECK(file.bytes() == nullptr);
-  REQUIRE(file.hold(&error));
+  REQUIRE(file.read_all(&error));
   CHECK(error.code == FileCode::kOk);
-  CHECK(holds(file, content()));
+  CHECK(has_content(file, content()));
   CHECK(file.unchanged());
   CHECK(file.mapped() == mapping_is_safe(folder.file(content())));
-  REQUIRE(file.hold(&error));  // again: nothing happens
+  REQUIRE(file.read_all(&error));  // does nothing
 }
 
-TEST_CASE("a file is read in part after part") {
-  for (const bool held_open : {false, true}) {
+TEST_CASE("a file is populated in parts") {
+  for (const bool open_for_writing : {false, true}) {
     Folder folder;
     std::string large;
     while (large.size() < 300000) {
       large += content();
     }
     const std::string path = folder.file(large);
-    const int writer = held_open ? ::open(path.c_str(), O_WRONLY) : -1;
+    const int writer = open_for_writing ? ::open(path.c_str(), O_WRONLY) : -1;
     MappedFile file;
     FileError error;
     REQUIRE(file.open(path.c_str(), &error));
-    REQUIRE(file.begin(&error));
-    REQUIRE(file.begin(&error));
+    REQUIRE(file.map_or_copy(&error));
+    REQUIRE(file.map_or_copy(&error));
     REQUIRE(file.begins_with(large.data(), 20, &error));
-    REQUIRE(file.mapped() == (!held_open && mapping_is_safe(folder.file(content()))));
+    REQUIRE(file.mapped() == (!open_for_writing && mapping_is_safe(folder.file(content()))));
     for (std::uint64_t begin = 0; begin < large.size(); begin += 5000) {
       const std::uint64_t end = std::min<std::uint64_t>(large.size(), begin + 5000);
-      REQUIRE(file.read_in(begin, end, &error));
+      REQUIRE(file.populate(begin, end, &error));
       REQUIRE(std::memcmp(file.bytes() + begin, large.data() + begin, end - begin) == 0);
     }
-    REQUIRE(file.read_in(7, 7, &error));
+    REQUIRE(file.populate(7, 7, &error));
     REQUIRE(error.code == FileCode::kOk);
-    REQUIRE(holds(file, large));
+    REQUIRE(has_content(file, large));
     REQUIRE(file.unchanged());
     if (writer >= 0) {
       close(writer);
@@ -164,21 +164,21 @@ TEST_CASE("a file that is open for writing is copied") {
   MappedFile file;
   FileError error;
   REQUIRE(file.open(path.c_str(), &error));
-  REQUIRE(file.hold(&error));
+  REQUIRE(file.read_all(&error));
   CHECK(!file.mapped());
-  CHECK(holds(file, content()));
-  // The copy stays as it was, and the change is seen.
+  CHECK(has_content(file, content()));
+  // A change is noticed, but not in the copy.
   CHECK(file.unchanged());
   REQUIRE(write(writer, "x", 1) == 1);
   CHECK(!file.unchanged());
-  CHECK(holds(file, content()));
+  CHECK(has_content(file, content()));
   REQUIRE(ftruncate(writer, 0) == 0);
-  CHECK(holds(file, content()));
+  CHECK(has_content(file, content()));
   close(writer);
 }
 
 TEST_CASE("a file that changed after it was opened is refused") {
-  for (const bool held_open : {false, true}) {
+  for (const bool open_for_writing : {false, true}) {
     for (const int change : {0, 1, 2}) {
       Folder folder;
       const std::string path = folder.file(content());
@@ -191,13 +191,13 @@ TEST_CASE("a file that changed after it was opened is refused") {
       REQUIRE((change == 0   ? pwrite(writer, "x", 1, 10) == 1
                : change == 1 ? ftruncate(writer, size - 1) == 0
                              : ftruncate(writer, size + 1) == 0));
-      if (!held_open) {
+      if (!open_for_writing) {
         close(writer);
       }
       REQUIRE(!file.unchanged());
-      REQUIRE(!file.hold(&error));
+      REQUIRE(!file.read_all(&error));
       REQUIRE(error.code == FileCode::kChanged);
-      if (held_open) {
+      if (open_for_writing) {
         close(writer);
       }
     }
@@ -212,8 +212,8 @@ TEST_CASE("a replaced file is still the one that was opened") {
   FileError error;
   REQUIRE(file.open(path.c_str(), &error));
   REQUIRE(rename(other.c_str(), path.c_str()) == 0);
-  REQUIRE(file.hold(&error));
-  CHECK(holds(file, content()));
+  REQUIRE(file.read_all(&error));
+  CHECK(has_content(file, content()));
   CHECK(file.unchanged());
 }
 
@@ -223,7 +223,7 @@ TEST_CASE("begins_with compares with the bytes of the file") {
   MappedFile file;
   FileError error;
   REQUIRE(file.open(path.c_str(), &error));
-  REQUIRE(file.hold(&error));
+  REQUIRE(file.read_all(&error));
   CHECK(file.begins_with("", 0, &error));
   CHECK(file.begins_with("0123456789", 10, &error));
   CHECK(error.code == FileCode::kOk);
@@ -232,7 +232,7 @@ TEST_CASE("begins_with compares with the bytes of the file") {
   CHECK(!file.begins_with("0123456789a", 11, &error));
   MappedFile empty;
   REQUIRE(empty.open(folder.file("").c_str(), &error));
-  REQUIRE(empty.hold(&error));
+  REQUIRE(empty.read_all(&error));
   CHECK(empty.begins_with("", 0, &error));
   CHECK(!empty.begins_with("0", 1, &error));
 }
@@ -244,14 +244,14 @@ TEST_CASE("an empty file has no bytes") {
   FileError error;
   REQUIRE(file.open(path.c_str(), &error));
   REQUIRE(file.size() == 0);
-  REQUIRE(file.hold(&error));
+  REQUIRE(file.read_all(&error));
   CHECK(file.bytes() == nullptr);
   CHECK(!file.mapped());
   CHECK(file.unchanged());
   std::byte byte;
-  std::uint64_t got = 9;
-  REQUIRE(file.read(0, 1, &byte, &got, &error));
-  CHECK(got == 0);
+  std::uint64_t read_bytes = 9;
+  REQUIRE(file.read_at(0, 1, &byte, &read_bytes, &error));
+  CHECK(read_bytes == 0);
 }
 
 TEST_CASE("what is not a regular file is refused without waiting") {
@@ -266,15 +266,15 @@ TEST_CASE("what is not a regular file is refused without waiting") {
   };
   const std::string missing = folder.path() + "/missing";
   const std::string below = folder.file("x") + "/below";
-  for (const Case& one :
+  for (const Case& test :
        {Case{folder.path(), FileCode::kNotRegular, EISDIR}, Case{fifo, FileCode::kNotRegular, 0},
         Case{"/dev/zero", FileCode::kNotRegular, 0}, Case{missing, FileCode::kSystem, ENOENT},
         Case{"", FileCode::kSystem, ENOENT}, Case{below, FileCode::kSystem, ENOTDIR}}) {
     MappedFile file;
     FileError error;
-    REQUIRE(!file.open(one.path.c_str(), &error));
-    REQUIRE(error.code == one.code);
-    REQUIRE(error.system_error == one.system_error);
+    REQUIRE(!file.open(test.path.c_str(), &error));
+    REQUIRE(error.code == test.code);
+    REQUIRE(error.system_error == test.system_error);
   }
 }
 
@@ -287,25 +287,26 @@ TEST_CASE("reading stops at the end of the file") {
   for (const std::uint64_t offset :
        {std::uint64_t{0}, std::uint64_t{7}, file.size() - 3, file.size(), file.size() + 100}) {
     const Bytes bytes(10);
-    std::uint64_t got = 99;
-    REQUIRE(file.read(offset, 10, bytes.data(), &got, &error));
-    const std::uint64_t there = offset < file.size() ? file.size() - offset : 0;
-    REQUIRE(got == std::min<std::uint64_t>(10, there));
-    REQUIRE(std::memcmp(bytes.data(), content().data() + std::min(offset, file.size()), got) == 0);
+    std::uint64_t read_bytes = 99;
+    REQUIRE(file.read_at(offset, 10, bytes.data(), &read_bytes, &error));
+    const std::uint64_t remaining = offset < file.size() ? file.size() - offset : 0;
+    REQUIRE(read_bytes == std::min<std::uint64_t>(10, remaining));
+    REQUIRE(std::memcmp(bytes.data(), content().data() + std::min(offset, file.size()),
+                        read_bytes) == 0);
   }
 }
 
 volatile sig_atomic_t signals = 0;
 
-TEST_CASE("writers wait while the file is held") {
+TEST_CASE("writers wait while the file is mapped") {
   const Deadline deadline;
-  // What the kernel tells the holder of a lease must not interrupt the program.
+  // The kernel's signal to the holder of the lease must not reach the program.
   signals = 0;
   for (const int number : {SIGIO, SIGURG}) {
     signal(number, [](int) { signals = signals + 1; });
   }
-  // Each comes by another way: open, open with truncation, truncate without open.
-  for (const int way : {0, 1, 2}) {
+  // 0: open; 1: open with truncation; 2: truncate without open.
+  for (const int method : {0, 1, 2}) {
     Folder folder;
     const std::string path = folder.file(content());
     int started[2];
@@ -313,13 +314,13 @@ TEST_CASE("writers wait while the file is held") {
     auto file = std::make_unique<MappedFile>();
     FileError error;
     REQUIRE(file->open(path.c_str(), &error));
-    REQUIRE(file->hold(&error));
+    REQUIRE(file->read_all(&error));
     Child writer([&] {
       bool done = write(started[1], "x", 1) == 1;
-      if (way == 2) {
+      if (method == 2) {
         return done && truncate(path.c_str(), 3) == 0;
       }
-      const int descriptor = ::open(path.c_str(), O_WRONLY | (way == 1 ? O_TRUNC : 0));
+      const int descriptor = ::open(path.c_str(), O_WRONLY | (method == 1 ? O_TRUNC : 0));
       done = done && descriptor >= 0 && pwrite(descriptor, "changed", 7, 0) == 7;
       close(descriptor);
       return done;
@@ -331,13 +332,13 @@ TEST_CASE("writers wait while the file is held") {
       REQUIRE(writer.running());
       REQUIRE(file->unchanged());
     }
-    REQUIRE(holds(*file, content()));
+    REQUIRE(has_content(*file, content()));
     file = std::make_unique<MappedFile>();
     REQUIRE(writer.wait());
     REQUIRE(file->open(path.c_str(), &error));
-    REQUIRE(file->size() == (way == 0 ? content().size() : way == 1 ? 7 : 3));
-    REQUIRE(file->hold(&error));
-    REQUIRE(!holds(*file, content()));
+    REQUIRE(file->size() == (method == 0 ? content().size() : method == 1 ? 7 : 3));
+    REQUIRE(file->read_all(&error));
+    REQUIRE(!has_content(*file, content()));
     close(started[0]);
     close(started[1]);
   }
@@ -346,14 +347,14 @@ TEST_CASE("writers wait while the file is held") {
   signal(SIGURG, SIG_DFL);
 }
 
-TEST_CASE("a child process does not prolong the hold") {
+TEST_CASE("a child process does not prolong the lease") {
   const Deadline deadline;
   Folder folder;
   const std::string path = folder.file(content());
   auto file = std::make_unique<MappedFile>();
   FileError error;
   REQUIRE(file->open(path.c_str(), &error));
-  REQUIRE(file->hold(&error));
+  REQUIRE(file->read_all(&error));
   Child heir([] {
     sleep_ms(10000);
     return true;

@@ -13,7 +13,8 @@ namespace {
 
 using Row = std::vector<std::int64_t>;
 
-// Checks one row, and what is said of it against arithmetic that cannot overflow.
+// Checks a row of a plan, and if it is accepted, repeats the checks with integers that cannot
+// overflow.
 Error check_row(const Row& row, std::uint64_t header_bytes, std::uint64_t file_bytes) {
   const Bytes copy(row.data(), row.size() * sizeof(std::int64_t));
   const std::vector<Segment> segments =
@@ -31,19 +32,19 @@ Error check_row(const Row& row, std::uint64_t header_bytes, std::uint64_t file_b
       REQUIRE(count > 0);
       REQUIRE(count <= kHuge);
     }
-    Wide in_variable = 1;
+    Wide variable_count = 1;
     REQUIRE(segment.rank >= 0);
     REQUIRE(segment.rank <= kMaxRank);
     for (int axis = 0; axis < segment.rank; ++axis) {
-      in_variable *= segment.shape[axis];
-      REQUIRE(in_variable <= kHuge);
+      variable_count *= segment.shape[axis];
+      REQUIRE(variable_count <= kHuge);
     }
-    REQUIRE(in_variable == count);
+    REQUIRE(variable_count == count);
     REQUIRE(segment.count() == count);
     REQUIRE(segment.offset >= header_bytes);
     REQUIRE(segment.offset + 4 * count <= file_bytes);
     if (segment.norm_offset != 0) {
-      // Gamma, mean and variance: of every filter, or of every number of a bias.
+      // Gamma, mean and variance have a float for each filter, or for each float of a bias.
       const Wide numbers =
           segment.role == Role::kKernel ? Wide{segment.blocks} * segment.filters : count;
       REQUIRE(segment.norm_offset >= header_bytes);
@@ -103,11 +104,11 @@ TEST_CASE("a file that ends inside a batch normalization is too short") {
 
 TEST_CASE("a segment ends with its last byte") {
   Segment segment = segment_of(100, 3, 2, 5, 4);
-  CHECK(end_of(segment) == 100 + 4 * 120);
+  CHECK(end_offset(segment) == 100 + 4 * 120);
   segment.norm_offset = 40;
-  CHECK(end_of(segment) == 100 + 4 * 120);
+  CHECK(end_offset(segment) == 100 + 4 * 120);
   segment.norm_offset = 1000;
-  CHECK(end_of(segment) == 1000 + 3 * 4 * 6);
+  CHECK(end_offset(segment) == 1000 + 3 * 4 * 6);
 }
 
 TEST_CASE("a batch normalization of blocks has the filters of all blocks") {
@@ -160,8 +161,8 @@ TEST_CASE("rows that describe no array are refused") {
       {20, 0, 1, 1, 7, 1, 0, 3, 7, k32, k32, 1, 1},  // the shape overflows
       {kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin, kMin},
       {kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax, kMax},
-      // A batch normalization inside the header, past the end of numbers, and of fewer numbers than
-      // the bias it is for.
+      // A batch normalization inside the header, with an end that overflows, and with fewer floats
+      // than the bias into which it is folded.
       {20, 19, 1, 2, 7, 1, 5, 2, 2, 7, 1, 1, 1},
       {20, -1, 1, 2, 7, 1, 5, 2, 2, 7, 1, 1, 1},
       {20, -24, 1, 2, 7, 1, 5, 2, 2, 7, 1, 1, 1},
@@ -213,8 +214,6 @@ TEST_CASE("no accepted plan reaches outside the file") {
   CHECK(sound > 1000);
 }
 
-// The variables.
-
 TEST_CASE("a variable that matches its segment is accepted") {
   const Segment segment = segment_of(20, 1, 2, 3, 4);
   for (const Dtype dtype : {Dtype::kFloat32, Dtype::kFloat16, Dtype::kBfloat16}) {
@@ -261,31 +260,34 @@ TEST_CASE("every error is described in one line") {
   error.offset = 1234;
   error.expected = 2;
   error.found = 1;
-  const auto said = [&](Code code) {
+  const auto description = [&](Code code) {
     error.code = code;
     return describe(error);
   };
-  CHECK(said(Code::kOk) == "no error");
-  CHECK(said(Code::kHeaderTooShort) == "header needs 2 bytes, file has 1");
-  CHECK(said(Code::kFileTooShort) == "too short: segment 7 ends at byte 2, file at 1");
-  CHECK(said(Code::kWrongSize) == "plan needs 2 bytes, file has 1");
-  CHECK(said(Code::kBadSegment) == "segment 7 does not describe an array");
-  CHECK(said(Code::kWrongRank) == "variable of segment 7 has 1 axes, plan wants 2");
-  CHECK(said(Code::kWrongShape) == "variable of segment 7 is 1 long in axis 2, plan wants 2");
-  CHECK(said(Code::kWrongDtype) == "variable of segment 7 is float16, plan wants bfloat16");
-  CHECK(said(Code::kUninitialized) == "variable of segment 7 is not initialized");
+  CHECK(description(Code::kOk) == "no error");
+  CHECK(description(Code::kHeaderTooShort) == "header needs 2 bytes, file has 1");
+  CHECK(description(Code::kFileTooShort) ==
+        "file too short: segment 7 ends at byte 2, the file at byte 1");
+  CHECK(description(Code::kWrongSize) == "plan needs 2 bytes, file has 1");
+  CHECK(description(Code::kBadSegment) == "segment 7 does not describe an array");
+  CHECK(description(Code::kWrongRank) == "variable of segment 7 has 1 axes, plan needs 2");
+  CHECK(description(Code::kWrongShape) ==
+        "variable of segment 7 has 1 elements in axis 2, plan needs 2");
+  CHECK(description(Code::kWrongDtype) == "variable of segment 7 is float16, plan needs bfloat16");
+  CHECK(description(Code::kUninitialized) == "variable of segment 7 is not initialized");
   error.end = 1238;
-  CHECK(said(Code::kNonfinite) ==
-        "segment 7 has 1 numbers that are not finite in bytes 1234..1238");
-  CHECK(said(Code::kHuge) == "segment 7 has 1 numbers of 1e30 or more in bytes 1234..1238");
-  CHECK(said(Code::kNegativeVariance) ==
+  CHECK(description(Code::kNonfinite) ==
+        "segment 7 has 1 NaN or infinite numbers in bytes 1234..1238");
+  CHECK(description(Code::kHuge) == "segment 7 has 1 numbers of 1e30 or more in bytes 1234..1238");
+  CHECK(description(Code::kNegativeVariance) ==
         "moving_variance of segment 7 has 1 negative numbers in bytes 1234..1238");
-  CHECK(said(Code::kZeros) == "segment 7 has nothing but zeros in bytes 1234..1238");
-  CHECK(said(Code::kRepeated) == "segment 7 repeats in bytes 1234..1238 the bytes 2..1");
-  CHECK(said(Code::kShared) == "segment 7 and segment 2 have the same variable");
+  CHECK(description(Code::kZeros) == "segment 7 is all zeros in bytes 1234..1238");
+  CHECK(description(Code::kRepeated) == "segment 7 repeats bytes 2..1 in bytes 1234..1238");
+  CHECK(description(Code::kShared) == "segment 7 and segment 2 go into the same variable");
   error.expected = static_cast<std::uint64_t>(Dtype::kFloat32);
   error.found = static_cast<std::uint64_t>(Dtype::kOther);
-  CHECK(said(Code::kWrongDtype) == "variable of segment 7 is another dtype, plan wants float32");
+  CHECK(description(Code::kWrongDtype) ==
+        "variable of segment 7 is of another dtype, plan needs float32");
 }
 
 }  // namespace

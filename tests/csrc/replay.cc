@@ -1,4 +1,4 @@
-// Runs a fuzz target on the inputs of folders, as libFuzzer would, with any compiler.
+// Runs a fuzz target on the files of folders, as libFuzzer would, but with any compiler.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -13,13 +13,13 @@ int main(int count, char** folders) {
   int inputs = 0;
   for (int i = 1; i < count; ++i) {
     for (const auto& entry : std::filesystem::directory_iterator(folders[i])) {
-      // Said before: a target that fails ends the process.
+      // Printed first: a target that fails ends the process.
       std::printf("%s\n", entry.path().filename().c_str());
       std::fflush(stdout);
       std::ifstream file(entry.path(), std::ios::binary);
-      const std::vector<char> read((std::istreambuf_iterator<char>(file)), {});
-      // A copy of its own size, so that the sanitizers see what is read behind it.
-      const std::vector<std::uint8_t> input(read.begin(), read.end());
+      const std::vector<char> content((std::istreambuf_iterator<char>(file)), {});
+      // A copy of exactly its size, so that the sanitizers notice reads past the end.
+      const std::vector<std::uint8_t> input(content.begin(), content.end());
       LLVMFuzzerTestOneInput(input.data(), input.size());
       ++inputs;
     }

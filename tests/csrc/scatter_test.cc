@@ -14,13 +14,14 @@ TEST_SUITE_BEGIN("scatter");
 namespace yolotf {
 namespace {
 
-// A 16-bit format by its definition: the value of every code, and a search for the nearest one.
+// A 16-bit format by its definition: the values of all codes, and rounding by a search for the
+// nearest value.
 class Format {
  public:
   Format(Dtype of, int exponent_bits, int mantissa_bits) : dtype(of) {
     const int bias = (1 << (exponent_bits - 1)) - 1;
     infinity = static_cast<std::uint16_t>(((1 << exponent_bits) - 1) << mantissa_bits);
-    // What would follow the largest finite number stands for infinity: rounding does not end there.
+    // For rounding, infinity stands where the next number after the largest finite one would be.
     for (int code = 0; code <= infinity; ++code) {
       const int exponent = code >> mantissa_bits;
       const int mantissa = code & ((1 << mantissa_bits) - 1);
@@ -30,7 +31,7 @@ class Format {
     }
   }
 
-  // To nearest, ties to the even code. Not for NaN.
+  // Rounds to nearest, ties to the even code. Not for NaN.
   std::uint16_t round(float value) const {
     const double magnitude = std::fabs(static_cast<double>(value));
     const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000 : 0);
@@ -61,13 +62,13 @@ std::vector<Format> formats() {
 
 // Runs every task of one segment.
 void scatter_all(const std::byte* bytes, const Segment& segment, const Target& target) {
-  for (const Task& task : split({segment})) {
+  for (const Task& task : split_into_tasks({segment})) {
     REQUIRE(task.segment == 0);
     scatter(bytes, segment, target, task);
   }
 }
 
-// The rounded numbers, by a copy or, 16 filters at a time, by a transpose.
+// Rounds numbers by a copy or by a transpose of 16 filters.
 std::vector<std::uint16_t> rounded(std::vector<float> floats, Dtype dtype, bool transpose) {
   const std::size_t size = floats.size();
   floats.resize((size + 127) / 128 * 128, 0.0F);
@@ -93,13 +94,13 @@ void check_rounding(const std::vector<float>& floats) {
     for (const bool portable : {true, false}) {
       force_portable(portable);
       for (const bool transpose : {false, true}) {
-        const std::vector<std::uint16_t> found = rounded(floats, format.dtype, transpose);
+        const std::vector<std::uint16_t> codes = rounded(floats, format.dtype, transpose);
         std::size_t wrong = 0;
         for (std::size_t i = 0; i < floats.size(); ++i) {
           const bool right =
               std::isnan(floats[i])
-                  ? format.is_nan(found[i]) && (found[i] >> 15) == (bits_of(floats[i]) >> 31)
-                  : found[i] == format.round(floats[i]);
+                  ? format.is_nan(codes[i]) && (codes[i] >> 15) == (bits_of(floats[i]) >> 31)
+                  : codes[i] == format.round(floats[i]);
           wrong += right ? 0U : 1U;
         }
         REQUIRE(wrong == 0);
@@ -109,28 +110,28 @@ void check_rounding(const std::vector<float>& floats) {
 }
 
 TEST_CASE("the reference for rounding is right") {
-  const std::vector<Format> both = formats();
-  CHECK(both[0].values[0x3c00] == 1.0);
-  CHECK(both[0].values[1] == std::ldexp(1, -24));
-  CHECK(both[0].values[0x7bff] == 65504.0);
-  CHECK(both[0].infinity == 0x7c00);
-  CHECK(both[1].values[0x3f80] == 1.0);
-  CHECK(both[1].infinity == 0x7f80);
-  CHECK(both[1].values[0x7f7f] == static_cast<double>(float_of(0x7f7f0000U)));
-  CHECK(both[0].round(65519.0F) == 0x7bff);
-  CHECK(both[0].round(65520.0F) == 0x7c00);
-  CHECK(both[0].round(-1.0F) == 0xbc00);
-  CHECK(both[0].round(-0.0F) == 0x8000);
+  const std::vector<Format> all_formats = formats();
+  CHECK(all_formats[0].values[0x3c00] == 1.0);
+  CHECK(all_formats[0].values[1] == std::ldexp(1, -24));
+  CHECK(all_formats[0].values[0x7bff] == 65504.0);
+  CHECK(all_formats[0].infinity == 0x7c00);
+  CHECK(all_formats[1].values[0x3f80] == 1.0);
+  CHECK(all_formats[1].infinity == 0x7f80);
+  CHECK(all_formats[1].values[0x7f7f] == static_cast<double>(float_of(0x7f7f0000U)));
+  CHECK(all_formats[0].round(65519.0F) == 0x7bff);
+  CHECK(all_formats[0].round(65520.0F) == 0x7c00);
+  CHECK(all_formats[0].round(-1.0F) == 0xbc00);
+  CHECK(all_formats[0].round(-0.0F) == 0x8000);
 }
 
 TEST_CASE("all exponents round to nearest even") {
   std::vector<std::uint32_t> mantissas = {0, 0x7fffff};
   for (int bit = 0; bit < 23; ++bit) {
-    const std::uint32_t one = 1U << bit;
+    const std::uint32_t power = 1U << bit;
     // Alone, with its neighbours, and as a tie after an odd and an even number.
     for (const std::uint32_t mantissa :
-         {one, one - 1, one + 1, one | one << 1, (one | one << 1) - 1, (one | one << 1) + 1,
-          0x7fffffU - one, 0x7fffffU & ~(one - 1)}) {
+         {power, power - 1, power + 1, power | power << 1, (power | power << 1) - 1,
+          (power | power << 1) + 1, 0x7fffffU - power, 0x7fffffU & ~(power - 1)}) {
       mantissas.push_back(mantissa & 0x7fffffU);
     }
   }
@@ -162,7 +163,7 @@ TEST_CASE("every tie rounds to even") {
 }
 
 // How many floats of the segment are not where they belong by definition, in the order of the file
-// (block, filter, channel, position); arrived(from, to) tells of one, by its numbers in both.
+// (block, filter, channel, position); arrived(from, to) tells of power, by its numbers in both.
 template <typename Arrived>
 std::uint64_t misplaced(const Segment& segment, const Arrived& arrived) {
   std::uint64_t from = 0;
@@ -195,7 +196,7 @@ void check_scatter(const Segment& segment, std::uint64_t shift) {
     floats[segment.offset / 4 + i] = float_of(0x7f800001U + static_cast<std::uint32_t>(i * 977));
   }
   const Bytes wild(floats.data(), 4 * floats.size());
-  const std::vector<Format> both = formats();
+  const std::vector<Format> all_formats = formats();
   for (const bool portable : {true, false}) {
     force_portable(portable);
     {
@@ -206,7 +207,7 @@ void check_scatter(const Segment& segment, std::uint64_t shift) {
                                    4) == 0;
               }) == 0);
     }
-    for (const Format& format : both) {
+    for (const Format& format : all_formats) {
       const Bytes out(2 * count, 2 * shift);
       scatter_all(small.data(), segment, target_of(segment, format.dtype, out.data()));
       REQUIRE(misplaced(segment, [&](std::uint64_t from, std::uint64_t to) {
@@ -270,7 +271,7 @@ TEST_CASE("offsets need not be aligned") {
   }
 }
 
-// gamma / sqrt(variance + 1e-5), in long double; what is rounded once is at most an ulp away.
+// Compares with gamma / sqrt(variance + 1e-5) in long double.
 TEST_CASE("folding multiplies every filter by its scale") {
   for (const std::uint64_t filters : {1U, 3U, 16U, 17U, 64U}) {
     for (const std::uint64_t columns : {1U, 5U, 8U, 20U}) {
@@ -290,18 +291,18 @@ TEST_CASE("folding multiplies every filter by its scale") {
           segment_of(20 + 16 * filters, 1, filters, columns, 1),
           segment_of(20, 1, filters, 1, 1, Role::kBeta),
           segment_of(20 + 4 * filters, 1, filters, 1, 1, Role::kScale),
-          segment_of(20 + 16 * filters, filters, 1, columns, 1),  // in the order of the file
+          segment_of(20 + 16 * filters, filters, 1, columns, 1),  // keeps the order of the file
       };
       const Bytes bytes(floats.data(), 4 * floats.size());
       std::vector<float> before;
       for (const bool portable : {true, false}) {
         force_portable(portable);
-        std::vector<float> found;
+        std::vector<float> results;
         for (Segment& segment : segments) {
           segment.norm_offset = 20 + 4 * filters;
           std::vector<float> out(segment.count());
           scatter_all(bytes.data(), segment, target_of(segment, Dtype::kFloat32, out.data()));
-          found.insert(found.end(), out.begin(), out.end());
+          results.insert(results.end(), out.begin(), out.end());
         }
         for (std::uint64_t filter = 0; filter < filters; ++filter) {
           const long double scale =
@@ -311,23 +312,23 @@ TEST_CASE("folding multiplies every filter by its scale") {
           };
           for (std::uint64_t column = 0; column < columns; ++column) {
             const long double value = kernel[filter * columns + column] * scale;
-            REQUIRE(close(found[column * filters + filter], value, value));
-            REQUIRE(found[count + 2 * filters + filter * columns + column] ==
-                    found[column * filters + filter]);
+            REQUIRE(close(results[column * filters + filter], value, value));
+            REQUIRE(results[count + 2 * filters + filter * columns + column] ==
+                    results[column * filters + filter]);
           }
-          REQUIRE(close(found[count + filter], beta[filter] - mean[filter] * scale,
+          REQUIRE(close(results[count + filter], beta[filter] - mean[filter] * scale,
                         beta[filter] + mean[filter] * scale));
-          REQUIRE(close(found[count + filters + filter], scale, scale));
+          REQUIRE(close(results[count + filters + filter], scale, scale));
         }
-        REQUIRE((before.empty() || before == found));
-        before = found;
+        REQUIRE((before.empty() || before == results));
+        before = results;
       }
     }
   }
 }
 
 #if defined(__SSE__)
-// As TensorFlow sets its threads.
+// Flushes subnormals to zero, as TensorFlow does in its threads.
 class SubnormalsAreZero {
  public:
   SubnormalsAreZero() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
@@ -382,10 +383,10 @@ TEST_CASE("tasks cover every float exactly once") {
   for (const Segment& segment : segments) {
     written.emplace_back(segment.count(), 0);
   }
-  for (const Task& task : split(segments)) {
+  for (const Task& task : split_into_tasks(segments)) {
     const Segment& segment = segments[task.segment];
     REQUIRE(task.begin < task.end);
-    // What a task writes is seen in memory that holds nothing else.
+    // The task writes ones into zeros.
     const std::uint64_t count = segment.count();
     const std::vector<float> ones(5 + count, 1.0F);
     std::vector<float> out(count, 0.0F);
@@ -397,11 +398,11 @@ TEST_CASE("tasks cover every float exactly once") {
       written[task.segment][i] += wrote;
       sum += static_cast<std::uint64_t>(wrote);
     }
-    // A MB at most, or 32 rows where those are longer.
+    // At most 1 MB, or 32 rows if they are longer.
     REQUIRE(4 * sum <= std::max<std::uint64_t>(1 << 20, 128 * segment.channels * segment.spatial));
   }
   for (const std::vector<int>& times : written) {
-    REQUIRE(std::all_of(times.begin(), times.end(), [](int one) { return one == 1; }));
+    REQUIRE(std::all_of(times.begin(), times.end(), [](int count) { return count == 1; }));
   }
 }
 

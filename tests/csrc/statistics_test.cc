@@ -23,7 +23,7 @@ TEST_CASE("statistics are those of a plain loop") {
                                   std::numeric_limits<float>::lowest(),
                                   std::numeric_limits<float>::denorm_min()};
   for (const std::uint64_t size : {0U, 1U, 2U, 7U, 8U, 9U, 1023U, 1024U, 1025U, 5000U}) {
-    for (const int kind : {0, 1, 2}) {  // plain, with odd numbers among them, only such
+    for (const int kind : {0, 1, 2}) {  // normal numbers only, mixed, special numbers only
       std::vector<float> floats(size);
       for (float& value : floats) {
         const bool plain = kind == 0 || (kind == 1 && random() % 4 != 0);
@@ -46,7 +46,7 @@ TEST_CASE("statistics are those of a plain loop") {
         expected.sum_of_squares += static_cast<double>(value) * value;
       }
       for (const std::uint64_t cut : {std::uint64_t{0}, size / 3, size}) {
-        const Bytes bytes(floats.data(), 4 * size, 1);  // no alignment at all
+        const Bytes bytes(floats.data(), 4 * size, 1);  // not aligned
         Stats stats;
         add_stats(bytes.data(), cut, &stats);
         add_stats(bytes.data() + 4 * cut, size - cut, &stats);

@@ -1,8 +1,8 @@
-// What the tests of the core share: doctest, and makers of files, segments and variables.
+// What the tests of the core share: doctest, and functions that make files, segments and variables.
 //
-// The tests are meant to run under the address and undefined behaviour sanitizers
-// (YOLOTF_SANITIZE): what is read is a heap copy of exactly its size, so that reading past it is
-// caught. REQUIRE ends a test where it fails: where the rest would make no sense, and in loops.
+// The tests should also run under the address and undefined behaviour sanitizers (YOLOTF_SANITIZE).
+// They read from heap copies of exactly the data's size, so that a read past the end is noticed.
+// REQUIRE ends a test: use it in loops, and where the rest would make no sense.
 #ifndef YOLOTF_TESTS_CSRC_TESTING_H_
 #define YOLOTF_TESTS_CSRC_TESTING_H_
 
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-// Crashes are the sanitizers' to report.
+// The sanitizers report crashes.
 #define DOCTEST_CONFIG_NO_POSIX_SIGNALS
 #include <doctest/doctest.h>
 
@@ -27,7 +27,7 @@ constexpr std::uint64_t kHuge = std::numeric_limits<std::uint64_t>::max();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-// Bytes on the heap, not one more than asked for, `shift` bytes after an aligned address.
+// Heap memory of exactly `size` bytes, `shift` bytes after an aligned address.
 class Bytes {
  public:
   explicit Bytes(std::uint64_t size, std::uint64_t shift = 0)
