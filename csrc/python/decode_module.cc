@@ -114,6 +114,10 @@ RawHead to_head(const py::array& raw, const HeadRule& rule, std::size_t index, s
   head.channels = raw.shape(flat ? 1 : 3);
   const std::int64_t expected = floats_per_image(rule, head.rows, head.columns);
   const std::int64_t floats = head.rows * head.columns * head.channels;
+  if (expected < 0) {
+    throw py::value_error("head " + std::to_string(index) +
+                          " has invalid classes, boxes, anchors or side");
+  }
   if (floats != expected) {
     throw py::value_error(name + " has " + std::to_string(floats) +
                           " floats per image, its section needs " + std::to_string(expected));
