@@ -166,7 +166,7 @@ def _video_results(name: str, run: DetectionRun, bar: Counter) -> Iterator[Resul
             for (image, milliseconds), detections in zip(batch, every, strict=True):
                 if drawn is not None:
                     drawn.add(detections.draw(image, **run.style))
-                # Frames may last differently long: use their time stamps, which cameras lack.
+                # Durations of frames may differ, so use their time stamps; cameras have none.
                 seconds = milliseconds / 1000 if milliseconds > 0 else frame / rate
                 result = Result(name, image.size, detections, drawing, frame=frame, seconds=seconds)
                 run.save_labels(result)

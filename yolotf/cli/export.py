@@ -48,8 +48,8 @@ def main(parsed: argparse.Namespace) -> int:
         arguments.require_file(path)
     if network.heads and parsed.resize not in (None, "darknet", "opencv"):
         raise YolotfError(
-            f"{network.source}: --resize {parsed.resize} is for classifiers; a detector takes "
-            "--letter-box or --no-letter-box"
+            f"{network.source}: --resize {parsed.resize} is for classifiers; for a detector use "
+            "--resize darknet or opencv, or --letter-box"
         )
     if not network.heads:
         _refuse_detector_options(parsed, network)

@@ -191,7 +191,7 @@ def _check_images(data: DataSet) -> None:
     if len(missing) == len(data.images):
         raise FileNotFoundError(
             errno.ENOENT,
-            f"no such file, as are all of the {plural(len(missing), 'image')} of {data.source}",
+            f"no such file; none of the {plural(len(missing), 'image')} of {data.source} exists",
             str(missing[0]),
         )
     warn_caller(
