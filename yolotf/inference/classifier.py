@@ -23,12 +23,12 @@ from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural, printable
 from yolotf.weights.file import WeightsSource
 
-__all__ = ["Classification", "Classifier", "Rated", "prepare"]
+__all__ = ["Classification", "Classifier", "RatedClass", "prepare"]
 
 _Floats = npt.NDArray[np.float32]
 
 
-class Rated(NamedTuple):
+class RatedClass(NamedTuple):
     """A class with its score."""
 
     class_id: int
@@ -60,9 +60,9 @@ class Classification:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __iter__(self) -> Iterator[Rated]:
+    def __iter__(self) -> Iterator[RatedClass]:
         for row in zip(self.classes.tolist(), self.labels, self.scores.tolist(), strict=True):
-            yield Rated(*row)
+            yield RatedClass(*row)
 
     def __str__(self) -> str:
         return printable("\n".join(f"{100 * rated.score:6.2f} %  {rated.name}" for rated in self))

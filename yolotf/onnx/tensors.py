@@ -116,7 +116,7 @@ class Sizes(list[int | Extent]):
     """A vector of sizes, such as a shape, static where known."""
 
     @property
-    def known(self) -> bool:
+    def is_static(self) -> bool:
         """Whether all sizes are static."""
         return all(isinstance(size, int) for size in self)
 

@@ -25,8 +25,8 @@ _BAD_REQUEST, _TIMEOUT, _TOO_LARGE, _BUSY = 400, 408, 413, 503
 _WRONG_JSON = 'JSON must be {"image": BASE64} or {"images": [BASE64, ...]}'
 _OTHER_VALUES = 32
 """Values that a JSON body may hold besides images."""
-_PIECE = 1 << 18
-"""Bytes of a form that are parsed before other requests get a turn."""
+_CHUNK_BYTES = 1 << 18
+"""How much of a form is parsed before other requests get a turn."""
 
 
 class Refusal(Exception):
@@ -87,7 +87,7 @@ class Reader:
         self._reading += 1
         try:
             seconds = self._settings.body_timeout_s
-            return await asyncio.wait_for(_counted(request, limit), seconds)
+            return await asyncio.wait_for(_limited_body(request, limit), seconds)
         except asyncio.TimeoutError:
             raise Refusal(f"the body did not arrive within {seconds:g} seconds", _TIMEOUT) from None
         finally:
@@ -98,7 +98,7 @@ class Reader:
         # Allows one file too many, since the parser's own error would lack our status code.
         parser = _Form(
             request.headers,
-            _pieces(body),
+            _chunks(body),
             max_files=max_images + 1,
             max_fields=max_images + _OTHER_VALUES,
         )
@@ -121,7 +121,7 @@ class _Form(MultiPartParser):
     spool_max_size = max_file_size = sys.maxsize  # names in current and older Starlette
 
 
-async def _counted(request: fastapi.Request, limit: int) -> bytes:
+async def _limited_body(request: fastapi.Request, limit: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         if len(body) + len(chunk) > limit:
@@ -130,9 +130,9 @@ async def _counted(request: fastapi.Request, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _pieces(body: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(body), _PIECE):
-        yield body[start : start + _PIECE]
+async def _chunks(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _CHUNK_BYTES):
+        yield body[start : start + _CHUNK_BYTES]
         await asyncio.sleep(0)
 
 

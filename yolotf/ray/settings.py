@@ -14,7 +14,7 @@ MAX_PIXELS = 1 << 25
 """Maximum pixels of an image: fewer than for a `Detector`, since requests are concurrent."""
 
 
-def _named(*names: str, **options: Any) -> Any:
+def _renamed_field(*names: str, **options: Any) -> Any:
     """Returns a pydantic field that also accepts its older names."""
     return Field(validation_alias=AliasChoices(*names), **options)
 
@@ -49,14 +49,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    network: str = _named("network", "cfg")
+    network: str = _renamed_field("network", "cfg")
     weights: str
     classes: int | None = Field(None, ge=1)
-    class_names: str | None = _named("class_names", "names", default=None)
-    score_threshold: float = _named(
+    class_names: str | None = _renamed_field("class_names", "names", default=None)
+    score_threshold: float = _renamed_field(
         "score_threshold", "score", default=DetectionOptions.score_threshold
     )
-    iou_threshold: float = _named("iou_threshold", "iou", default=DetectionOptions.iou_threshold)
+    iou_threshold: float = _renamed_field(
+        "iou_threshold", "iou", default=DetectionOptions.iou_threshold
+    )
     max_boxes: int = DetectionOptions.max_boxes
     letter_box: bool | None = DetectionOptions.letter_box
     resize: Resize = DetectionOptions.resize
@@ -67,8 +69,10 @@ class Settings(BaseModel):
     batch_size: int = ServingOptions.batch_size
     batch_wait_ms: float = Field(5.0, ge=0)
     max_ongoing: int = Field(64, ge=1)
-    max_image_bytes: int = _named("max_image_bytes", "max_picture_bytes", default=64 << 20, ge=1)
-    max_images: int = _named("max_images", "max_pictures", default=64, ge=1)
+    max_image_bytes: int = _renamed_field(
+        "max_image_bytes", "max_picture_bytes", default=64 << 20, ge=1
+    )
+    max_images: int = _renamed_field("max_images", "max_pictures", default=64, ge=1)
     max_pixels: int = Field(MAX_PIXELS, ge=1)
     body_timeout_s: float = Field(30.0, gt=0)
     max_uploads: int | None = Field(None, ge=1)

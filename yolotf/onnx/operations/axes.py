@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from yolotf.onnx.operations.writer import Operations, known, writes
+from yolotf.onnx.operations.writer import Operations, static_sizes, writes
 from yolotf.onnx.proto import Dim
 from yolotf.onnx.tensors import (
     NCHW,
@@ -39,13 +39,13 @@ def transpose(ops: Operations, *, x: Tensor, perm: Sequence[int]) -> Tensor:
 def reshape(ops: Operations, *, tensor: Tensor, shape: Sequence[int | Extent]) -> Tensor:
     """Reshapes the values in the description's order of axes."""
     wanted = Sizes(shape)
-    dims = _reshaped(tensor.shape, wanted)
+    dims = _reshaped_dims(tensor.shape, wanted)
     plain_order = identity(tensor.rank)
     if tensor.value.weight or not same_in_memory(tensor.shape, tensor.order, plain_order):
         value, before = ops.in_order(tensor, plain_order), tensor.shape
     else:
         value, before = tensor.value, tensor.in_memory
-    return Tensor(ops.viewed(value, before, dims, wanted), dims, identity(len(dims)))
+    return Tensor(ops.reshaped(value, before, dims, wanted), dims, identity(len(dims)))
 
 
 @writes("ConcatV2")
@@ -53,7 +53,7 @@ def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
     """Concatenates tensors, or sizes."""
     if any(isinstance(value, Sizes) for value in values):
         return Sizes(extent for value in values for extent in value)
-    tensors = [ops.solid(ops.tensor(value)) for value in values]
+    tensors = [ops.materialized(ops.tensor(value)) for value in values]
     first = tensors[0]
     order = next((tensor.order for tensor in tensors if tensor.order == NCHW), first.order)
     axis %= first.rank
@@ -61,7 +61,7 @@ def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
     (output,) = ops.write("Concat", inputs, dtype=first.dtype, axis=order.index(axis))
     extents = [tensor.shape[axis] for tensor in tensors]
     is_static = all(isinstance(extent, int) for extent in extents)
-    joined: Dim = sum(known(extents)) if is_static else f"({'+'.join(map(str, extents))})"
+    joined: Dim = sum(static_sizes(extents)) if is_static else f"({'+'.join(map(str, extents))})"
     shape = (*first.shape[:axis], joined, *first.shape[axis + 1 :])
     return Tensor(output, shape, order)
 
@@ -69,7 +69,7 @@ def concat(ops: Operations, *, values: Sequence[Any], axis: int) -> Any:
 @writes("Split")
 def split(ops: Operations, *, axis: int, value: Tensor, num_split: int) -> list[Tensor]:
     """Splits an axis into equal parts."""
-    extent = known([value.shape[axis]])[0] // num_split
+    extent = static_sizes([value.shape[axis]])[0] // num_split
     sizes = [extent] * num_split
     return split_sizes(ops, value=value, size_splits=sizes, axis=axis, num_split=num_split)
 
@@ -82,7 +82,7 @@ def split_sizes(
     axis %= value.rank
     outputs = ops.write(
         "Split",
-        [ops.plain(value), ops.integers(size_splits)],
+        [ops.value_of(value), ops.integers(size_splits)],
         count=num_split,
         axis=value.order.index(axis),
     )
@@ -111,7 +111,7 @@ def unpack(ops: Operations, *, value: Tensor, num: int, axis: int) -> list[Tenso
 def gather(ops: Operations, *, params: Tensor, indices: Sequence[int], axis: int) -> Tensor:
     """Selects indices of an axis."""
     axis %= params.rank
-    inputs = [ops.plain(params), ops.integers(indices)]
+    inputs = [ops.value_of(params), ops.integers(indices)]
     (output,) = ops.write("Gather", inputs, axis=params.order.index(axis))
     shape = (*params.shape[:axis], len(indices), *params.shape[axis + 1 :])
     return Tensor(output, shape, params.order)
@@ -153,7 +153,7 @@ def strided_slice(
         return input
     places, begins, ends, steps = zip(*sorted(slices), strict=True)
     inputs = [
-        ops.plain(input),
+        ops.value_of(input),
         ops.integers(begins),
         ops.vector(Sizes(ends)),
         ops.integers(places),
@@ -175,8 +175,8 @@ def pad_with(
     ops: Operations, *, input: Tensor, paddings: Sequence[Sequence[int]], constant_values: float
 ) -> Tensor:
     """Pads with a constant."""
-    x = ops.solid(input)
-    inputs = [ops.plain(x), ops.integers(pads([paddings[axis] for axis in x.order]))]
+    x = ops.materialized(input)
+    inputs = [ops.value_of(x), ops.integers(pads([paddings[axis] for axis in x.order]))]
     if constant_values:  # not shared: OpenCV 4.14 rejects a constant that another operation uses
         inputs.append(Value(constant=np.array(constant_values, np.float32)))
     (output,) = ops.write("Pad", inputs, mode="constant")
@@ -208,11 +208,11 @@ def pack(ops: Operations, *, values: Sequence[Tensor], axis: int) -> Tensor:
 @writes("ExpandDims")
 def expand_dims(ops: Operations, *, input: Tensor | Filled, axis: int) -> Tensor:
     """Inserts an axis of size 1."""
-    x = ops.solid(input)
+    x = ops.materialized(input)
     axis %= x.rank + 1
     shape = (*x.shape[:axis], 1, *x.shape[axis:])
     order = (*(other + (other >= axis) for other in x.order), axis)
-    return Tensor(ops.viewed(ops.plain(x), x.in_memory, (*x.in_memory, 1)), shape, order)
+    return Tensor(ops.reshaped(ops.value_of(x), x.in_memory, (*x.in_memory, 1)), shape, order)
 
 
 @writes("Squeeze")
@@ -223,14 +223,14 @@ def squeeze(ops: Operations, *, input: Tensor, axis: Sequence[int]) -> Tensor:
     shape = (*input.shape[:removed], *input.shape[removed + 1 :])
     order = tuple(kept - (kept > removed) for kept in input.order if kept != removed)
     after = tuple(shape[kept] for kept in order)
-    return Tensor(ops.viewed(ops.plain(input), input.in_memory, after), shape, order)
+    return Tensor(ops.reshaped(ops.value_of(input), input.in_memory, after), shape, order)
 
 
 @writes("Range")
 def count_up(ops: Operations, *, start: int, limit: Tensor, delta: int) -> Tensor:
     """Returns consecutive numbers from `start`."""
     first, step = (ops.constant(np.array(number, np.int64)) for number in (start, delta))
-    (output,) = ops.write("Range", [first, ops.plain(limit), step], dtype="int64")
+    (output,) = ops.write("Range", [first, ops.value_of(limit), step], dtype="int64")
     return Tensor(output, (f"range_{len(ops.operations)}",), (0,))
 
 
@@ -252,7 +252,7 @@ def _tiled(extent: Dim, count: int | Extent) -> Dim:
     return f"({extent}*{count.tensor.shape[count.axis]}*{count.factor})"
 
 
-def _reshaped(shape: Sequence[Dim], wanted: Sizes) -> tuple[Dim, ...]:
+def _reshaped_dims(shape: Sequence[Dim], wanted: Sizes) -> tuple[Dim, ...]:
     """Returns the shape after a reshape of `shape` to `wanted`; -1 is inferred."""
     dims: list[Dim] = [
         times(size.tensor.shape[size.axis], size.factor) if isinstance(size, Extent) else size

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from yolotf.onnx.operations.writer import Operations, known, writes
+from yolotf.onnx.operations.writer import Operations, static_sizes, writes
 from yolotf.onnx.proto import Dim
 from yolotf.onnx.tensors import (
     Axes,
@@ -54,14 +54,14 @@ _COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less"}
 def softmax(ops: Operations, *, logits: Tensor) -> Tensor:
     """Softmax over the last axis."""
     axis = logits.order.index(logits.rank - 1)
-    (output,) = ops.write("Softmax", [ops.plain(logits)], axis=axis)
+    (output,) = ops.write("Softmax", [ops.value_of(logits)], axis=axis)
     return Tensor(output, logits.shape, logits.order)
 
 
 @writes("LeakyRelu")
 def leaky_relu(ops: Operations, *, features: Tensor, alpha: float) -> Tensor:
     """Multiplies negative values by `alpha`."""
-    (output,) = ops.write("LeakyRelu", [ops.plain(features)], alpha=float(alpha))
+    (output,) = ops.write("LeakyRelu", [ops.value_of(features)], alpha=float(alpha))
     return Tensor(output, features.shape, features.order)
 
 
@@ -69,7 +69,7 @@ def leaky_relu(ops: Operations, *, features: Tensor, alpha: float) -> Tensor:
 def relu6(ops: Operations, *, features: Tensor) -> Tensor:
     """Clips to 0..6."""
     bounds = [ops.constant(np.float32(0)), ops.constant(np.float32(6))]
-    (output,) = ops.write("Clip", [ops.plain(features), *bounds])
+    (output,) = ops.write("Clip", [ops.value_of(features), *bounds])
     return Tensor(output, features.shape, features.order)
 
 
@@ -126,7 +126,7 @@ def zeros_like(ops: Operations, *, x: Tensor) -> Filled:
 def cast(ops: Operations, *, x: Tensor, DstT: str) -> Tensor:
     """Converts to float32."""
     assert DstT == "float32"
-    (output,) = ops.write("Cast", [ops.plain(x)], to=1)
+    (output,) = ops.write("Cast", [ops.value_of(x)], to=1)
     return Tensor(output, x.shape, x.order)
 
 
@@ -135,7 +135,7 @@ def _unary(ops: Operations, kind: str, **arguments: Any) -> Any:
     if isinstance(x, Filled):
         assert kind == "Neg"
         return Filled(-x.number, x.like)
-    (output,) = ops.write(kind, [ops.plain(x)])
+    (output,) = ops.write(kind, [ops.value_of(x)])
     return Tensor(output, x.shape, x.order)
 
 
@@ -163,7 +163,8 @@ def _each(ops: Operations, kind: str, operands: Sequence[Any], dtype: str | None
     ]
     if filled_shapes and (not shapes or broadcast(shapes) != broadcast([*shapes, *filled_shapes])):
         operands = [
-            ops.solid(operand) if isinstance(operand, Filled) else operand for operand in operands
+            ops.materialized(operand) if isinstance(operand, Filled) else operand
+            for operand in operands
         ]
     tensors = [ops.tensor(_scalar(operand), input_dtype) for operand in operands]
     rank = max(tensor.rank for tensor in tensors)
@@ -179,15 +180,15 @@ def _aligned(ops: Operations, tensor: Tensor, order: Axes) -> Value:
     rank = len(order)
     added = rank - tensor.rank
     if all(extent == 1 for extent in tensor.shape) and added:
-        return ops.viewed(ops.plain(tensor), tensor.in_memory, ())
+        return ops.reshaped(ops.value_of(tensor), tensor.in_memory, ())
     shape: tuple[Dim, ...] = (1,) * added + tensor.shape
     if same_in_memory(shape, (*range(added), *(axis + added for axis in tensor.order)), order):
         after = [shape[axis] for axis in order]
         while len(after) > 1 and after[0] == 1 and added:
             del after[0]
-        return ops.viewed(ops.plain(tensor), tensor.in_memory, tuple(after))
+        return ops.reshaped(ops.value_of(tensor), tensor.in_memory, tuple(after))
     if added:
-        tensor = ops.Reshape(tensor=tensor, shape=list(known(shape)))
+        tensor = ops.Reshape(tensor=tensor, shape=list(static_sizes(shape)))
     return ops.in_order(tensor, order)
 
 

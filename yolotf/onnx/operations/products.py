@@ -37,6 +37,6 @@ def matrix_products(ops: Operations, *, x: Tensor, y: Tensor) -> Tensor:
     # Images are the rows of a product for each position, so that no axis is broadcast, which OpenCV
     # 4.14 does incorrectly.
     order = (1, 2, 0, 3)
-    right = ops.viewed(ops.in_order(y, identity(3)), y.shape, (positions, 1, depth, y.shape[-1]))
+    right = ops.reshaped(ops.in_order(y, identity(3)), y.shape, (positions, 1, depth, y.shape[-1]))
     (output,) = ops.write("MatMul", [ops.in_order(x, order), right])
     return Tensor(output, (batch, positions, 1, y.shape[-1]), order)

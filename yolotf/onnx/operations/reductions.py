@@ -15,7 +15,7 @@ def mean(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: bool
     is_pooling = input.order == NCHW and sorted(axis) == [1, 2] and keep_dims
     if not is_pooling:
         return _reduce(ops, "ReduceMean", input, axis, keep_dims)
-    (output,) = ops.write("GlobalAveragePool", [ops.plain(input)])
+    (output,) = ops.write("GlobalAveragePool", [ops.value_of(input)])
     return Tensor(output, (input.shape[0], 1, 1, input.shape[3]), NCHW)
 
 
@@ -34,7 +34,7 @@ def largest(ops: Operations, *, input: Tensor, axis: Sequence[int], keep_dims: b
 def _reduce(ops: Operations, kind: str, x: Tensor, axis: Sequence[int], keep_dims: bool) -> Tensor:
     reduced = {number % x.rank for number in axis}
     places = sorted(x.order.index(number) for number in reduced)
-    inputs: list[Value | None] = [ops.plain(x)]
+    inputs: list[Value | None] = [ops.value_of(x)]
     attributes: dict[str, Any] = {"keepdims": int(keep_dims)}
     if kind == "ReduceSum":  # its axes are an input since opset 13
         inputs.append(ops.integers(places))

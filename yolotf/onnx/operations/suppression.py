@@ -43,7 +43,7 @@ def suppress(
     (kept_boxes,) = ops.write("GatherND", [inputs[0], columns(0, 2)])
     (kept_scores,) = ops.write("GatherND", [by_class, columns(0, 1, 2)])
     classes, image_indices = (
-        ops.viewed(columns(number), (count, 1), (count,)) for number in (1, 0)
+        ops.reshaped(columns(number), (count, 1), (count,)) for number in (1, 0)
     )
     return (
         Tensor(kept_boxes, (count, 4), (0, 1)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from yolotf.onnx.operations.writer import Operations, known, writes
+from yolotf.onnx.operations.writer import Operations, static_sizes, writes
 from yolotf.onnx.tensors import NCHW, OIHW, Extent, Tensor, Value, divided, pads, times, windows
 
 
@@ -24,7 +24,7 @@ def convolution(
 ) -> Tensor:
     """Writes a convolution; the number of groups follows from the kernel's channels."""
     kernel = ops.tensor(filter)
-    rows, columns, depth, filters = known(kernel.shape)
+    rows, columns, depth, filters = static_sizes(kernel.shape)
     channels = input.shape[3]
     assert isinstance(channels, int)
     return _convolution(
@@ -46,9 +46,9 @@ def depthwise_convolution(
 ) -> Tensor:
     """Writes a convolution with a group for each channel."""
     kernel = ops.tensor(filter)
-    rows, columns, channels, multiplier = known(kernel.shape)
+    rows, columns, channels, multiplier = static_sizes(kernel.shape)
     filters = channels * multiplier
-    value = ops.viewed(
+    value = ops.reshaped(
         ops.in_order(kernel, (2, 3, 0, 1)),
         (channels, multiplier, rows, columns),
         (filters, 1, rows, columns),
@@ -143,7 +143,7 @@ def resize_nearest_neighbor(
             assert (wanted.tensor, wanted.axis) == (images, axis)
             factors.append(wanted.factor)
         else:
-            factors.append(wanted // known(images.shape[axis : axis + 1])[0])
+            factors.append(wanted // static_sizes(images.shape[axis : axis + 1])[0])
     (output,) = ops.write(
         "Resize",
         [
@@ -185,7 +185,7 @@ def extract_image_patches(
     x = Tensor(ops.in_order(images, NCHW), images.shape, NCHW)
     (rows, columns), steps = ksizes[1:3], list(strides)
     extents = [
-        known([windows(extent, size, step, (0, 0))])[0]
+        static_sizes([windows(extent, size, step, (0, 0))])[0]
         for extent, size, step in zip(images.shape[1:3], (rows, columns), steps[1:3], strict=True)
     ]
     spans = [(extent - 1) * step + 1 for extent, step in zip(extents, steps[1:3], strict=True)]

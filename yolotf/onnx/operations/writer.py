@@ -84,7 +84,7 @@ class Operations:
 
     def in_order(self, tensor: Tensor | Filled, order: Axes) -> Value:
         """Returns the value with its axes in this order in memory."""
-        tensor = self.solid(tensor)
+        tensor = self.materialized(tensor)
         value = tensor.value
         if tensor.order == order and not value.weight:
             return value
@@ -105,7 +105,7 @@ class Operations:
         if isinstance(size, int):
             return size
         value = self.vector(Sizes([size]))
-        return Tensor(self.viewed(value, (1,), ()), (), ())
+        return Tensor(self.reshaped(value, (1,), ()), (), ())
 
     def Shape(self, *, input: Tensor) -> Sizes:
         """Returns the sizes of the axes, static where known."""
@@ -137,25 +137,25 @@ class Operations:
         if isinstance(value, Tensor):
             return value
         if isinstance(value, Filled):
-            return self.solid(value)
+            return self.materialized(value)
         array: npt.NDArray[Any] = np.array(value, dtype)
         return Tensor(self.constant(array), array.shape, identity(array.ndim))
 
-    def solid(self, tensor: Tensor | Filled) -> Tensor:
+    def materialized(self, tensor: Tensor | Filled) -> Tensor:
         """Returns the tensor, with a filled one written out in its full shape."""
         if isinstance(tensor, Tensor):
             return tensor
         like = tensor.like
         extents = like.in_memory
         if all(isinstance(extent, int) for extent in extents):
-            array = np.full(known(extents), tensor.number, np.float32)
+            array = np.full(static_sizes(extents), tensor.number, np.float32)
             return Tensor(self.constant(array), like.shape, like.order)
-        (shape,) = self.write("Shape", [self.plain(like)], dtype="int64")
+        (shape,) = self.write("Shape", [self.value_of(like)], dtype="int64")
         number = self.constant(np.float32(tensor.number))
         (output,) = self.write("Expand", [number, shape])
         return Tensor(output, like.shape, like.order)
 
-    def plain(self, tensor: Tensor) -> Value:
+    def value_of(self, tensor: Tensor) -> Value:
         """Returns the value as it is in memory."""
         return self.in_order(tensor, tensor.order)
 
@@ -164,15 +164,15 @@ class Operations:
         before = value.dims if value.weight else tensor.in_memory
         after = tuple(tensor.shape[axis] for axis in order)
         if same_in_memory(tensor.shape, tensor.order, order):
-            return self.viewed(value, before, after)
-        value = self.viewed(value, before, tensor.in_memory)
+            return self.reshaped(value, before, after)
+        value = self.reshaped(value, before, tensor.in_memory)
         perm = [tensor.order.index(axis) for axis in order]
         if value.constant is not None:
             return self.constant(np.transpose(value.constant, perm))
         (output,) = self.write("Transpose", [value], dtype=value.dtype, perm=perm)
         return output
 
-    def viewed(
+    def reshaped(
         self,
         value: Value,
         before: Sequence[Dim],
@@ -183,10 +183,10 @@ class Operations:
         if tuple(before) == tuple(after):
             return value
         if value.constant is not None:
-            return self.constant(value.constant.reshape(known(after)))
+            return self.constant(value.constant.reshape(static_sizes(after)))
         if value.weight:
             if not value.uses:
-                value.dims = tuple(known(after))
+                value.dims = tuple(static_sizes(after))
             if value.dims == tuple(after):
                 return value
         (output,) = self.write(
@@ -213,14 +213,14 @@ class Operations:
 
     def vector(self, sizes: Sizes) -> Value:
         """Returns sizes as an int64 tensor."""
-        if sizes.known:
+        if sizes.is_static:
             return self.integers(sizes)
         parts = []
         for size in sizes:
             if not isinstance(size, Extent):
                 parts.append(self.integers([size]))
                 continue
-            (shape,) = self.write("Shape", [self.plain(size.tensor)], dtype="int64")
+            (shape,) = self.write("Shape", [self.value_of(size.tensor)], dtype="int64")
             axis = self.integers([size.tensor.order.index(size.axis)])
             (part,) = self.write("Gather", [shape, axis], dtype="int64", axis=0)
             if size.factor != 1:
@@ -243,7 +243,7 @@ class Operations:
         return self._constants[key]
 
 
-def known(extents: Sequence[Dim]) -> list[int]:
+def static_sizes(extents: Sequence[Dim]) -> list[int]:
     """Returns sizes that must be static, such as those of kernels."""
     assert all(isinstance(extent, int) for extent in extents), extents
     return [extent for extent in extents if isinstance(extent, int)]
