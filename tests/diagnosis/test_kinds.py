@@ -19,7 +19,7 @@ from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render
 from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import YolotfError
-from yolotf.weights import catalog, layout
+from yolotf.weights import layout, same_size
 
 DEPTHWISE = SMALL.replace(
     "[maxpool]",
@@ -117,7 +117,7 @@ def test_heads_of_another_kind_than_the_network_has_are_warned_of(
     text = text.replace("new_coords=1\n", "").replace("activation=logistic", "activation=linear")
     network = cfg.parse_text(text, source="csp.cfg")
     head = network.heads[0].line
-    (warning,) = catalog.stock_warnings(network)
+    (warning,) = same_size.stock_warnings(network)
     assert warning.startswith("a file of csp.cfg, ")
     assert f"yolov4-csp (new_coords 1 there, 0 here, csp.cfg:{head}, " in warning
     path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
@@ -131,12 +131,12 @@ def test_heads_of_another_kind_than_the_network_has_are_warned_of(
 def test_cfgs_with_heads_of_their_networks_kind_are_not_warned_of() -> None:
     for name in ("yolov4-csp", "yolov4", "yolov3", "yolov7-tiny"):
         network = cfg.parse_text(networks.network(name, classes=3).to_cfg(), source="own.cfg")
-        assert catalog.stock_warnings(network) == ()
+        assert same_size.stock_warnings(network) == ()
 
 
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov4", "yolov3", "yolov3-tiny"])
 def test_published_files_are_not_doubted(name: str) -> None:
-    assert catalog.same_size_networks(networks.network(name)) == []
+    assert same_size.same_size_networks(networks.network(name)) == []
 
 
 def test_gaussian_heads_of_ten_classes_are_as_large_as_fourteen(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from yolotf.diagnosis.target import Case, Subject
 from yolotf.files import detect
 from yolotf.files.detect import Contents
 from yolotf.text import plural
-from yolotf.weights import catalog, layout, own_files, statistics
+from yolotf.weights import catalog, layout, own_files, same_size, statistics
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.likelihood import Evidence
@@ -63,7 +63,7 @@ class ComparisonResult:
 
 def same_size_networks(file: WeightsFile, subject: Subject) -> list[Finding]:
     """Returns a warning if networks of the same size decode differently; otherwise nothing."""
-    networks = catalog.same_size_networks(subject.network)
+    networks = same_size.same_size_networks(subject.network)
     if not networks or own_files.was_written_for(file.path, subject.network):
         return []
     return [

@@ -23,8 +23,9 @@ from yolotf.diagnosis.target import Subject
 from yolotf.files import detect
 from yolotf.files.fetching import TIMEOUT
 from yolotf.progress import Progress, as_progress
-from yolotf.weights import catalog, layout
+from yolotf.weights import catalog, layout, same_size
 from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.head_decoding import decoding_of
 from yolotf.weights.header import WIDE, Header, float_counts
 
 if TYPE_CHECKING:  # imports NumPy
@@ -108,11 +109,11 @@ class Diagnosis:
         return Document.of(self._verdict(), self.ok, self._facts(), table)
 
     @property
-    def candidates(self) -> list[catalog.Candidate]:
+    def candidates(self) -> list[same_size.Candidate]:
         """`matches` by name, likeliest first, with the cfg keys that decode differently."""
-        return catalog.candidates(self.matches, catalog.decoding_of(self.subject.network))
+        return same_size.candidates(self.matches, decoding_of(self.subject.network))
 
-    def _other_candidates(self) -> list[catalog.Candidate]:
+    def _other_candidates(self) -> list[same_size.Candidate]:
         """Returns the candidates other than the network itself."""
         own_architecture, network = self.subject.architecture, self.subject.network
         return [
@@ -314,7 +315,7 @@ def _divergence(subject: Subject, place: Place | None, header_bytes: int) -> Div
 
 
 def _matches_json(
-    candidates: Iterable[catalog.Candidate], header: Header | None
+    candidates: Iterable[same_size.Candidate], header: Header | None
 ) -> Iterator[dict[str, Any]]:
     for name, match, differing in candidates:
         row: dict[str, Any] = {
@@ -354,9 +355,9 @@ class Inspection:
     hint: str = ""
 
     @property
-    def candidates(self) -> list[catalog.Candidate]:
+    def candidates(self) -> list[same_size.Candidate]:
         """`matches` by name, likeliest first, with the cfg keys that decode differently."""
-        return catalog.candidates(self.matches)
+        return same_size.candidates(self.matches)
 
     def document(self) -> Document:
         """Returns the text to show: what the file is, and its arrays with their statistics."""

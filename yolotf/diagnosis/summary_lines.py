@@ -9,8 +9,9 @@ from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Column, Table
 from yolotf.diagnosis.target import Subject
 from yolotf.text import plural
-from yolotf.weights.catalog import Candidate, describe_differences
+from yolotf.weights.head_decoding import describe_differences
 from yolotf.weights.header import Header
+from yolotf.weights.same_size import Candidate
 
 _CONTEXT_LAYERS = 2
 """Layers with weights shown before and after the layer where file and network diverge."""

@@ -24,8 +24,8 @@ from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.runtime.resize import fit
 from yolotf.text import printable
 from yolotf.weights import own_files
-from yolotf.weights.catalog import stock_warnings
 from yolotf.weights.file import WeightsSource
+from yolotf.weights.same_size import stock_warnings
 
 Array = npt.NDArray[Any]
 

@@ -21,7 +21,7 @@ from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
 from yolotf.models.units import extra_biases
 from yolotf.progress import Progress, as_progress
-from yolotf.weights import catalog, layout, own_files
+from yolotf.weights import layout, own_files, same_size
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header, width_warning
@@ -256,4 +256,4 @@ def file_warnings(
     if network is not None:
         yield from network.warnings
         if has_heads and not own_files.was_written_for(path, network):
-            yield from catalog.stock_warnings(network)
+            yield from same_size.stock_warnings(network)

@@ -5,7 +5,7 @@ weights. The count is an affine function of the class count (heads) and of the i
 convolution), so a file's size can be solved for both, and for the layer after which the file was
 truncated (`yolov4.conv.137` ends after 137 layers).
 
-The data file is generated: `python -m yolotf.weights.catalog FOLDER_OF_CFGS`.
+The data file is generated: `python -m yolotf.weights.catalog_build FOLDER_OF_CFGS`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,11 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolotf.darknet import cfg
-from yolotf.darknet.network import cached_on_network
 from yolotf.darknet.roles import NORMALIZED, PLAIN
-from yolotf.errors import YolotfError
-from yolotf.text import plural
 from yolotf.weights import layout
 
 MOST_CLASSES = 1000
@@ -33,7 +27,7 @@ _LVIS_CLASSES = 1203
 CHANNELS = (3, 1, 4, 2, 6, 5, 8, 9, 12, 7, 10, 11, 13, 14, 15, 16)
 """Input channels to solve for, most common first."""
 
-_CLASSES, _CHANNELS = 80, 3
+TABLE_CLASSES, TABLE_CHANNELS = 80, 3
 """The class count and input channels that the data file's numbers are for."""
 
 _COMMON = (
@@ -157,7 +151,7 @@ class Architecture:
         rows = []
         for row in self.rows:
             if row.layer in self.inputs:
-                added = self.inputs[row.layer] * (channels - _CHANNELS)
+                added = self.inputs[row.layer] * (channels - TABLE_CHANNELS)
                 row = row._replace(kernel=row.kernel + added)
             if row.layer in heads:
                 head = heads[row.layer]
@@ -208,7 +202,7 @@ class Match(NamedTuple):
     @property
     def penalty(self) -> float:
         """How unusual the match is: 0 for the most common stock file."""
-        odd = _rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
+        odd = rank(self.architecture.first) / 20 + CHANNELS.index(self.channels)
         if self.layers is not None:
             odd += 2
         if self.classes is not None and not self.ships:
@@ -225,16 +219,16 @@ def solve(floats: int) -> list[Match]:
 
 def _solve(known: Architecture, floats: int) -> Iterator[Match]:
     for channels in CHANNELS if known.per_channel else CHANNELS[:1]:
-        surplus = floats - known.floats - known.per_channel * (channels - _CHANNELS)
+        surplus = floats - known.floats - known.per_channel * (channels - TABLE_CHANNELS)
         if not known.heads:
             if surplus == 0:
                 yield Match(known, None, channels)
         elif surplus % known.per_class == 0:
-            classes = _CLASSES + surplus // known.per_class
+            classes = TABLE_CLASSES + surplus // known.per_class
             match = Match(known, classes, channels)
             if 1 <= classes <= MOST_CLASSES or classes == _LVIS_CLASSES or match.ships:
                 yield match
-        at_default_channels = floats - known.per_channel * (channels - _CHANNELS)
+        at_default_channels = floats - known.per_channel * (channels - TABLE_CHANNELS)
         if at_default_channels in known.cuts:
             yield Match(known, None, channels, known.cuts[at_default_channels])
 
@@ -280,283 +274,6 @@ def _unpack(entry: dict[str, Any]) -> Architecture:
     )
 
 
-DECODING_KEYS = ("section", "mask", "anchors", "scale_x_y", "new_coords")
-"""The keys of a head that `decoding_of` lists."""
-_KIND = (DECODING_KEYS.index("section"), DECODING_KEYS.index("new_coords"))
-"""Keys that define the kind of a head; the others are commonly adapted to a data set."""
-
-Decoding = tuple[tuple[str, ...], ...]
-"""The values of `DECODING_KEYS`, for each head."""
-
-
-def decoding_of(network: cfg.Network) -> Decoding:
-    """Returns how each head decodes boxes, by `DECODING_KEYS`; a file stores nothing of it."""
-    return tuple(
-        (
-            head.type,
-            ",".join(map(str, getattr(head, "mask", ()))),
-            ",".join(f"{side:g}" for anchor in head.anchors for side in anchor),
-            f"{head.rule.scale_x_y:g}",
-            str(int(head.rule.new_coords)),
-        )
-        for head in network.heads
-    )
-
-
-class Difference(NamedTuple):
-    """A key in which the heads of two networks differ.
-
-    Attributes:
-        key: the key, one of `DECODING_KEYS`, or `heads` if their number differs.
-        here: values of the first network's heads, " / " between them, or a value that all share.
-        there: values of the second network's heads.
-    """
-
-    key: str
-    here: str
-    there: str
-
-
-def differences(first: Decoding, second: Decoding) -> tuple[Difference, ...]:
-    """Returns the keys in which two networks that store the same floats decode differently."""
-    differing: list[Difference] = []
-    if len(first) != len(second):
-        return (Difference("heads", str(len(first)), str(len(second))),)
-    for number, key in enumerate(DECODING_KEYS):
-        left, right = ([head[number] for head in heads] for heads in (first, second))
-        if left != right:
-            uniform = len(set(left)) == len(set(right)) == 1
-            left, right = (left[:1], right[:1]) if uniform else (left, right)
-            differing.append(Difference(key, " / ".join(left), " / ".join(right)))
-    return tuple(differing)
-
-
-def describe_differences(differing: Iterable[Difference], here: str = "here") -> str:
-    """Returns both values of each key, in words; of anchors, those of the first head that differs.
-
-    Args:
-        differing: the differences.
-        here: what to call the network whose values are `Difference.here`.
-    """
-    clauses: list[str] = []
-    for key, left, right in differing:
-        if key == "anchors":
-            # If the masks differ, the anchors do too: two long lists would add nothing.
-            if any(clause.startswith("mask ") for clause in clauses):
-                continue
-            pairs = zip(left.split(" / "), right.split(" / "), strict=False)
-            left, right = next((pair for pair in pairs if pair[0] != pair[1]), (left, right))
-        clauses.append(f"{key} {right} there, {left} {here}")
-    return ", ".join(clauses)
-
-
-class Candidate(NamedTuple):
-    """A stock cfg that a file may belong to.
-
-    Attributes:
-        name: name of the stock cfg.
-        match: its class count, channels and, for a truncated file, layers.
-        differing: how it decodes differently from the given network, or from the first candidate.
-    """
-
-    name: str
-    match: Match
-    differing: tuple[Difference, ...] = ()
-
-
-def candidates(matches: Iterable[Match], decoding: Decoding | None = None) -> list[Candidate]:
-    """Returns the stock cfgs of `matches`, the likeliest first.
-
-    Args:
-        matches: in the order of `solve`.
-        decoding: what to compare each decoding with; by default that of the first candidate.
-    """
-    ordered: list[Candidate] = []
-    for match in matches:
-        names = match.architecture.names
-        # Stock cfgs with this class count first, the others in the order of the table.
-        by_classes = sorted(names, key=lambda name: names[name] != match.classes)
-        for name in by_classes:
-            stock = match.architecture.decoding.get(name)
-            whole = match.layers is None and stock is not None
-            decoding = stock if decoding is None and whole else decoding
-            differing = differences(decoding, stock) if whole and decoding and stock else ()
-            ordered.append(Candidate(name, match, differing))
-    return ordered
-
-
-class SameSizeNetwork(NamedTuple):
-    """A known network that stores as many floats, and decodes them to different boxes.
-
-    Attributes:
-        name: name of the stock cfg.
-        classes: its class count at that size.
-        keys: the keys in which its heads differ.
-        difference: the differences as a sentence, with both values.
-    """
-
-    name: str
-    classes: int
-    keys: tuple[str, ...]
-    difference: str
-
-
-def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
-    """Returns the warning that files of `title` may be files of another network.
-
-    Args:
-        title: name and class count of the network.
-        others: (name, difference) of each network of the same size.
-    """
-    clauses = ", or ".join(f"{name} ({difference})" for name, difference in others)
-    return (
-        f"a file of {title}, has the same size as one of {clauses}, which decodes to different "
-        "boxes; use the cfg file it was trained with"
-    )
-
-
-@cached_on_network
-def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
-    """Returns warnings that a file loaded into `network` may need another network's decoding.
-
-    A cfg that the caller passes is trusted to be the one the file was trained with, unless its
-    heads are of another kind than those of all known networks that store the same floats. With a
-    stock network's name and another class count, several networks are possible, see
-    `same_size_networks`.
-    """
-    if network.name is None and not _of_another_kind(network):
-        return ()
-    others = same_size_networks(network)
-    if not others:
-        return ()
-    classes = network.classes
-    title = f"{network.name or network.source}, {plural(classes or 0, 'class', 'classes')}"
-    return (same_size_warning(title, ((other.name, other.difference) for other in others)),)
-
-
-def _of_another_kind(network: cfg.Network) -> bool:
-    """Returns whether no known network that stores the same floats has the same kinds of heads."""
-    known = identify(layer_floats(layout.segments(network)))
-    if known is None or not known.decoding:
-        return False
-    return _kinds(decoding_of(network)) not in map(_kinds, known.decoding.values())
-
-
-def _kinds(decoding: Decoding) -> list[tuple[str, ...]]:
-    return [tuple(head[number] for number in _KIND) for head in decoding]
-
-
-def same_size_networks(network: cfg.Network) -> list[SameSizeNetwork]:
-    """Returns known networks that a file of the size of `network`'s could belong to instead.
-
-    Empty for a network with the class count of its stock cfg and heads of the same kind: files of
-    that size are the published ones. For other class counts, people start from any of the cfgs.
-    """
-    rows = layer_floats(layout.segments(network))
-    known = identify(rows)
-    classes = network.classes
-    if known is None or classes is None:
-        return []
-    if classes in known.names.values() and not _of_another_kind(network):
-        return []
-    decoding = decoding_of(network)
-    others = []
-    for match in solve(sum(row.floats for row in rows)):
-        usual = match.architecture is known or match.classes in match.architecture.names.values()
-        if match.layers is not None or match.channels != network.input_shape.channels or not usual:
-            continue
-        for name, stock in match.architecture.decoding.items():
-            if match.architecture is not known and match.architecture.names[name] != match.classes:
-                continue
-            if len(stock) != len(decoding) or stock == decoding:
-                continue
-            differing = differences(decoding, stock)
-            keys = tuple(difference.key for difference in differing)
-            sentence = describe_differences(differing) + _lines(network, keys)
-            others.append(SameSizeNetwork(name, match.classes or 0, keys, sentence))
-    return others
-
-
-def _lines(network: cfg.Network, differing: Iterable[str]) -> str:
-    """Returns the cfg lines of the keys that define the heads' kinds; "" for a stock network."""
-    keys = set(differing) & {DECODING_KEYS[number] for number in _KIND}
-    if network.name is not None or not keys:
-        return ""
-    key = "new_coords" if keys == {"new_coords"} else None
-    lines = ", ".join(f"{network.source}:{head.section.line_of(key)}" for head in network.heads)
-    return f", {lines}"
-
-
-def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
-    """Computes the contents of the data file; networks without weights are left out."""
-    entries: dict[str, dict[str, Any]] = {}
-    for network in sorted(networks, key=lambda network: (_rank(_stem(network)), _stem(network))):
-        classes = network.classes
-        heads: list[HeadRow] = []
-        try:
-            network = network.with_classes(_CLASSES)
-        except YolotfError:
-            classes = None  # [detection], or a classifier's softmax: the class count is fixed
-        else:
-            heads = [
-                HeadRow(head.index - 1, len(head.anchors), head.coords) for head in network.heads
-            ]
-        rows = layer_floats(layout.segments(network))
-        if not rows:
-            continue
-        inputs = [
-            (row.layer, row.kernel // network.input_shape.channels)
-            for row in rows
-            if row.filters and network.layers[row.layer].inputs == (cfg.NETWORK_INPUT,)
-        ]
-        floats = [
-            number
-            for row in rows
-            for number in (
-                row.layer,
-                row.filters if row.batch_normalize else -row.filters,
-                row.kernel,
-            )
-        ]
-        decoding = decoding_of(network)
-        body = {
-            "heads": heads,
-            "inputs": inputs,
-            "layers": len(network.layers),
-            "floats": floats,
-        }
-        key = json.dumps([heads, inputs, floats])
-        entry = entries.setdefault(key, {"names": {}, **body, "decoding": {}})
-        entry["names"][_stem(network)] = classes
-        if decoding:
-            entry["decoding"][_stem(network)] = decoding
-    return {"networks": list(entries.values())}
-
-
-def _rank(name: str) -> int:
+def rank(name: str) -> int:
+    """Returns how common a stock cfg is: 0 for the most common one."""
     return _COMMON.index(name) if name in _COMMON else len(_COMMON)
-
-
-def _stem(network: cfg.Network) -> str:
-    return network.source.removesuffix(".cfg")
-
-
-def dump(contents: dict[str, Any]) -> str:
-    """Returns the text of the data file, a network per line."""
-    lines = ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in contents["networks"])
-    return '{"networks": [\n' + lines + "\n]}\n"
-
-
-def read_folder(folder: Path) -> Iterator[cfg.Network]:
-    """Parses the cfgs in `folder`; skips those that cannot be read or whose size is undefined."""
-    for path in sorted(folder.glob("*.cfg")):
-        try:
-            network = cfg.parse_cfg(path, dialect="alexeyab")  # the fork they were trained with
-            layout.segments(network)
-        except YolotfError:
-            continue
-        yield network
-
-
-if __name__ == "__main__":
-    sys.stdout.write(dump(build(read_folder(Path(sys.argv[1])))))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet.cfg import Network
-from yolotf.weights.catalog import decoding_of
+from yolotf.weights.head_decoding import decoding_of
 
 _MOST = 256
 """The number of files that are remembered."""

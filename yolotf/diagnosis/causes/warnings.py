@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from yolotf.diagnosis.causes.finding import MESSAGE_ONLY, Finding
-from yolotf.weights.catalog import same_size_warning
 from yolotf.weights.header import width_warning
+from yolotf.weights.same_size import same_size_warning
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
