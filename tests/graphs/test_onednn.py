@@ -153,10 +153,10 @@ def test_optimizer_is_off_only_in_the_thread_and_block_that_ask():
 
 
 def test_graphs_are_ready_unless_something_is_left_to_fuse():
-    assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).needs_no_optimizer
+    assert FoldedNetwork(networks.network("yolov4-tiny", size=64)).skip_grappler
     text = f"{net(5, 6)}{layers(8)}{BLOCKS['depthwise'][0]}"
-    assert not FoldedNetwork(parse_cfg(text)).needs_no_optimizer
-    assert not FoldedNetwork(parse_cfg(text), use_onednn=False).needs_no_optimizer
+    assert not FoldedNetwork(parse_cfg(text)).skip_grappler
+    assert not FoldedNetwork(parse_cfg(text), use_onednn=False).skip_grappler
 
 
 @pytest.mark.slow

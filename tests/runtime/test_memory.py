@@ -43,7 +43,7 @@ HUGE = net(98_304) + conv(32, 3) + conv(3) + maxpool(32_768, 32_768) + conv(18) 
     ],
 )
 def test_live_floats_counts_the_arrays_alive_at_once(text, expected):
-    assert memory_budget.live_floats(parse_cfg(text)) == expected
+    assert memory_budget.peak_floats(parse_cfg(text)) == expected
 
 
 def test_a_network_too_large_for_the_machine_is_refused_everywhere(tmp_path, monkeypatch):
@@ -65,26 +65,26 @@ def test_a_run_beyond_the_remaining_memory_is_refused(monkeypatch):
     monkeypatch.setattr(memory_budget, "_obtainable", lambda size: size < 4 * 8 * 8 * 6 * 2)
     monkeypatch.setattr(memory_budget, "allowed_bytes", lambda: 5_000)
     monkeypatch.setattr(memory_budget, "taken_bytes", lambda: 4_000)
-    with runs.held(1):
+    with runs.reserve(1):
         pass
-    with messages.refused(OutOfMemoryError, code="out-of-memory") as error, runs.held(2):
+    with messages.refused(OutOfMemoryError, code="out-of-memory") as error, runs.reserve(2):
         pass
     assert (error.value.batch, error.value.needed, error.value.taken) == (2, 4608, 4000)
 
 
 def test_a_run_waits_until_others_release_memory(monkeypatch):
     monkeypatch.setattr(memory_budget, "_obtainable", lambda size: size <= 100)
-    room = memory_budget._Room()
-    assert room.enter(80)
+    admission = memory_budget._Admission()
+    assert admission.enter(80)
     entered = []
-    other = threading.Thread(target=lambda: entered.append(room.enter(70)))
+    other = threading.Thread(target=lambda: entered.append(admission.enter(70)))
     other.start()
     assert entered == []
-    room.leave(80)
+    admission.leave(80)
     other.join(60)
     assert entered == [True]
-    room.leave(70)
-    assert not room.enter(101)
+    admission.leave(70)
+    assert not admission.enter(101)
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_tensorflow_allocation_failures_are_explained():
     # A tensor that TensorFlow does not allocate, on any machine: 2**53 bytes.
     with (
         messages.refused(OutOfMemoryError, tensorflow_code="RESOURCE_EXHAUSTED", batch=2),
-        tf_errors.explained(network, 2),
+        tf_errors.translate_errors(network, 2),
     ):
         call.run([np.zeros(1, np.float32)])
 
@@ -178,18 +178,21 @@ def test_tensorflow_errors_become_one_line(text, code, tmp_path):
 
 def test_errors_of_python_tensorflow_are_explained():
     network = parse_cfg(net(8) + conv(4))
-    one_run = tf_errors.explained(network, 1)
+    one_run = tf_errors.translate_errors(network, 1)
     with messages.refused(TensorFlowError, hide=r"(?s)(?<=8x8: ).*") as error, one_run:
         tf.raw_ops.Reshape(tensor=tf.zeros([3]), shape=[2])
     assert error.value.tensorflow_code == "INVALID_ARGUMENT"
     ours = OutOfMemoryError("an image's copy", source=None)
-    with pytest.raises(OutOfMemoryError, match="an image's copy"), tf_errors.explained(network, 1):
+    with (
+        pytest.raises(OutOfMemoryError, match="an image's copy"),
+        tf_errors.translate_errors(network, 1),
+    ):
         raise ours
-    with pytest.raises(KeyError), tf_errors.explained(network, 1):
+    with pytest.raises(KeyError), tf_errors.translate_errors(network, 1):
         raise KeyError("not TensorFlow's")
     with (
         messages.refused(OutOfMemoryError),
-        tf_errors.explained(network, 1),
+        tf_errors.translate_errors(network, 1),
     ):
         raise MemoryError("std::bad_alloc")
 
@@ -203,7 +206,7 @@ def test_weights_without_memory_are_refused(monkeypatch):
     monkeypatch.setattr(arrays.mmap, "mmap", refuse)
     with (
         messages.refused(OutOfMemoryError),
-        tf_errors.explained(described),
+        tf_errors.translate_errors(described),
     ):
         arrays.allocate(ours.graph.shapes)
 

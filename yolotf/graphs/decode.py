@@ -139,34 +139,35 @@ def find_candidates(
     pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
     tree = tree_of_heads(network)
     parts = []
-    for _, of_one_kind in itertools.groupby(pairs, key=lambda pair: pair[1].decoding_key):
-        group = list(of_one_kind)
-        pictures, decoded = _likely(group, input_size, threshold, tree)
+    for _, same_decoding in itertools.groupby(pairs, key=lambda pair: pair[1].decoding_key):
+        group = list(same_decoding)
+        pictures, decoded = _decode_above(group, input_size, threshold, tree)
         scores = decoded.probabilities  # with a class tree these are scores already
         if tree is None:
             scores = decoded.objectness[:, None] * scores
         counts = scores > threshold
         if unwanted:
             counts &= ~np.isin(np.arange(group[0][1].classes), list(unwanted))
-        place = _true_places(counts)
+        index = _true_indices(counts)
         classes = max(1, group[0][1].classes)
-        row = place // classes
+        row = index // classes
         parts.append(
             Candidates(
                 tf.gather(pictures, row),
                 tf.gather(decoded.boxes, row),
-                tf.cast(place % classes, tf.int32),
-                tf.gather(tf.reshape(scores, [-1]), place),
+                tf.cast(index % classes, tf.int32),
+                tf.gather(tf.reshape(scores, [-1]), index),
             )
         )
-    found = parts[0]
+    candidates = parts[0]
     if len(parts) > 1:
-        found = Candidates(*(tf.concat(columns, 0) for columns in zip(*parts, strict=True)))
+        candidates = Candidates(*(tf.concat(columns, 0) for columns in zip(*parts, strict=True)))
     if image_sizes is None or not network.letter_box:
-        return found
+        return candidates
     if image_sizes.shape[0] != 1:
-        image_sizes = tf.gather(image_sizes, found.pictures)
-    return found._replace(boxes=undo_letter_box(found.boxes, image_sizes, input_size))
+        image_sizes = tf.gather(image_sizes, candidates.pictures)
+    boxes = undo_letter_box(candidates.boxes, image_sizes, input_size)
+    return candidates._replace(boxes=boxes)
 
 
 @public
@@ -262,8 +263,8 @@ def suppress(
     by_score = _descending(candidates.scores)
     order = tf.gather(by_score, _descending(-tf.gather(candidates.pictures, by_score)))
     # TensorFlow.js lacks the segment sums.
-    theirs = candidates.pictures == tf.range(batch)[:, None]
-    counts = tf.reduce_sum(tf.cast(theirs, tf.int32), 1, keepdims=True)
+    of_image = candidates.pictures == tf.range(batch)[:, None]
+    counts = tf.reduce_sum(tf.cast(of_image, tf.int32), 1, keepdims=True)
     starts = tf.cumsum(counts, exclusive=True)
     # A row of zeros at the end, read at indices past an image's last candidate.
     blank = tf.size(order)
@@ -276,28 +277,28 @@ def suppress(
         return tf.reduce_any((counts > start) & (kept[:, -1:] == blank))
 
     def take_tile(start: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
-        place = start + tf.range(_TILE)
-        tile = tf.where(place < counts, starts + place, blank)
-        both = tf.concat([kept, tile], 1)
-        boxes = tf.gather(sorted_boxes, both)
-        classes = tf.gather(sorted_classes, both)
+        rank = start + tf.range(_TILE)
+        tile = tf.where(rank < counts, starts + rank, blank)
+        kept_and_tile = tf.concat([kept, tile], 1)
+        boxes = tf.gather(sorted_boxes, kept_and_tile)
+        classes = tf.gather(sorted_classes, kept_and_tile)
         measure = _overlap(boxes[:, :, None], boxes[:, None, max_boxes:], suppression)
         excludes = (measure > threshold) & earlier
         if not agnostic:
             excludes &= classes[:, :, None] == classes[:, None, max_boxes:]
-        real = both < blank
+        is_box = kept_and_tile < blank
 
-        def again(alive: Tensor) -> Tensor:
-            left = ~tf.reduce_any(excludes & alive[:, :, None], 1)
-            return real & tf.concat([tf.ones_like(kept, tf.bool), left], 1)
+        def survivors(alive: Tensor) -> Tensor:
+            remaining = ~tf.reduce_any(excludes & alive[:, :, None], 1)
+            return is_box & tf.concat([tf.ones_like(kept, tf.bool), remaining], 1)
 
         _, alive = tf.while_loop(
             lambda before, now: tf.reduce_any(before != now),
-            lambda before, now: (now, again(now)),
-            (real, again(real)),
+            lambda before, now: (now, survivors(now)),
+            (is_box, survivors(is_box)),
         )
         # Indices rise as scores fall, so the lowest are the best.
-        lowest, _ = tf.math.top_k(-tf.where(alive, both, blank), max_boxes)
+        lowest, _ = tf.math.top_k(-tf.where(alive, kept_and_tile, blank), max_boxes)
         return start + _TILE, -lowest
 
     _, kept = tf.while_loop(
@@ -382,10 +383,10 @@ def _scalar(value: int | Tensor) -> Tensor:
 
 def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor]:
     """Returns a list of raw heads; a Keras model with one head outputs it without a list."""
-    found = list(raws) if isinstance(raws, list | tuple) else [raws]
-    if len(found) != len(network.heads):
-        raise ValueError(f"{len(found)} raw outputs for {len(network.heads)} heads")
-    return [tf.convert_to_tensor(raw) for raw in found]
+    outputs = list(raws) if isinstance(raws, list | tuple) else [raws]
+    if len(outputs) != len(network.heads):
+        raise ValueError(f"{len(outputs)} raw outputs for {len(network.heads)} heads")
+    return [tf.convert_to_tensor(raw) for raw in outputs]
 
 
 def _checked(raw: Tensor, head: Head) -> Tensor:
@@ -409,7 +410,7 @@ def _grid(raw: Tensor) -> Size:
     return tf.unstack(tf.shape(raw)[1:3], 2)
 
 
-def _likely(
+def _decode_above(
     pairs: Sequence[tuple[Tensor, Head]],
     input_size: Size,
     threshold: Tensor,
@@ -417,8 +418,8 @@ def _likely(
 ) -> tuple[Tensor, Decoded]:
     """Returns the boxes that may be above `threshold`, without the batch axis, and their images.
 
-    Heads are only filtered by objectness if it limits the score: elsewhere a class value can be
-    above 1.
+    Heads are only filtered by objectness if it limits the score; for other heads, a class value can
+    be above 1.
 
     Args:
         pairs: raw tensors and their heads, all with one `decoding_key`.
@@ -448,20 +449,20 @@ def _likely(
     )
     boxes = tf.shape(rows, tf.int64)[1] if rows.shape[1] is None else rows.shape[1]
     objectness = raw_heads.objectness_of(tf.raw_ops, rows[:, :, head.coords], head)
-    likely = _true_places(objectness > threshold)
-    rows = tf.gather(tf.reshape(rows, [-1, rows.shape[2]]), likely)
+    above = _true_indices(objectness > threshold)
+    rows = tf.gather(tf.reshape(rows, [-1, rows.shape[2]]), above)
     places = [
         raw_heads.places(tf.raw_ops, other, grid, input_size)
         for (_, other), grid in zip(pairs, grids, strict=True)
     ]
     # Constants are joined into one constant.
     table = np.concatenate(places) if isinstance(places[0], np.ndarray) else _joined(places, 0)
-    table = tf.gather(table, likely % boxes)
+    table = tf.gather(table, above % boxes)
     decoded = raw_heads.decode_rows(tf.raw_ops, rows, table, head, tree)
-    return tf.cast(likely // boxes, tf.int32), decoded
+    return tf.cast(above // boxes, tf.int32), decoded
 
 
-def _true_places(values: Tensor) -> Tensor:
+def _true_indices(values: Tensor) -> Tensor:
     """Returns the flat (row-major) indices of the True values, [M] int64.
 
     Gathering with them uses a single axis: TensorFlow.js returns an invalid tensor for a gather
@@ -481,9 +482,9 @@ def _overlap(a: Tensor, b: Tensor, suppression: Suppression) -> Tensor:
     low_a, high_a = centre_a - size_a / 2.0, centre_a + size_a / 2.0
     low_b, high_b = centre_b - size_b / 2.0, centre_b + size_b / 2.0
     side = tf.nn.relu(tf.minimum(high_a, high_b) - tf.maximum(low_a, low_b))
-    both = tf.reduce_prod(side, -1)
-    union = tf.reduce_prod(size_a, -1) + tf.reduce_prod(size_b, -1) - both
-    iou = tf.math.divide_no_nan(both, union)
+    intersection = tf.reduce_prod(side, -1)
+    union = tf.reduce_prod(size_a, -1) + tf.reduce_prod(size_b, -1) - intersection
+    iou = tf.math.divide_no_nan(intersection, union)
     if suppression.kind == "default":
         return iou
     beta = GREEDY_BETA if suppression.kind == "greedynms" else suppression.beta

@@ -17,7 +17,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import check_stateless, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
 from yolotf.graphs import tf_errors, tf_operations
-from yolotf.graphs.frame_loop import in_order
+from yolotf.graphs.frame_loop import run_in_order
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.interfaces import Tensor
@@ -148,12 +148,12 @@ class FoldedNetwork:
             use_onednn = kernels.fused
         self.graph = NetworkGraph(network, use_onednn=use_onednn)
         self._fuses_mish = kernels.fuses_mish
-        self._optimized = kernels.optimized and not self.graph.needs_no_optimizer
+        self._optimized = kernels.optimized and not self.graph.skip_grappler
         self._memory = RunMemory.of(network, self.graph.shapes.values())
         self._on_gpu = bool(tf.config.get_visible_devices("GPU"))
         if not self._on_gpu:
             self._memory.check()
-        with tf.init_scope(), tf_errors.explained(network):
+        with tf.init_scope(), tf_errors.translate_errors(network):
             variables = make_variables(list(self.graph.shapes.values()))
             self.states = {
                 key: tf.Variable(tf.zeros(shape), trainable=False)
@@ -173,7 +173,7 @@ class FoldedNetwork:
         return self.graph.onednn
 
     @property
-    def needs_no_optimizer(self) -> bool:
+    def skip_grappler(self) -> bool:
         """Whether TensorFlow's graph optimizer (Grappler) cannot improve the graph."""
         return not self._optimized
 
@@ -199,8 +199,8 @@ class FoldedNetwork:
             YolotfError: called inside a `tf.function`.
         """
         check_eager()
-        opened = WeightsFile.open(weights, network=self.network)
-        with opened as file, tf_errors.explained(self.network):
+        opening = WeightsFile.open(weights, network=self.network)
+        with opening as file, tf_errors.translate_errors(self.network):
             header = file.header(layout.floats(self.network))
             plan = self._plan(transposed=header.transposed)
             writing.write(
@@ -242,9 +242,9 @@ class FoldedNetwork:
             yield
             return
         at_once = min(batch, 1) if self.states else batch
-        held = nullcontext() if self._on_gpu else self._memory.held(at_once, share)
-        as_written = tf_operations.unoptimized() if self.needs_no_optimizer else nullcontext()
-        with tf_errors.explained(self.network, batch), held, as_written:
+        reserved = nullcontext() if self._on_gpu else self._memory.reserve(at_once, share)
+        unoptimized = tf_operations.unoptimized() if self.skip_grappler else nullcontext()
+        with tf_errors.translate_errors(self.network, batch), reserved, unoptimized:
             yield
 
     def hwio_weights(self) -> dict[str, Tensor]:
@@ -278,7 +278,7 @@ class FoldedNetwork:
     def step(
         self, frames: Tensor, states: Mapping[str, Any]
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """`__call__` with explicit recurrent state in and out.
+        """Like `__call__`, with explicit recurrent state in and out.
 
         Args:
             frames: as `images` of `__call__`.
@@ -286,14 +286,14 @@ class FoldedNetwork:
         """
         keys = list(self.graph.states)
 
-        def one(frame: Tensor, kept: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-            heads, after = self._run(frame, dict(zip(keys, kept, strict=True)), None)
+        def run_frame(frame: Tensor, values: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            heads, after = self._run(frame, dict(zip(keys, values, strict=True)), None)
             return heads, [after[key] for key in keys]
 
         before = [tf.convert_to_tensor(states[key]) for key in keys]
         shapes = [self.network.shape(index) for index in output_layers(self.network)]
-        heads, kept = in_order(one, frames, before, shapes)
-        return heads, dict(zip(keys, kept, strict=True))
+        heads, after = run_in_order(run_frame, frames, before, shapes)
+        return heads, dict(zip(keys, after, strict=True))
 
     def _run(
         self, images: Tensor, states: Mapping[str, Tensor], variables: Mapping[str, Any] | None

@@ -13,7 +13,7 @@ Step = Callable[[Tensor, Sequence[Tensor]], tuple[Sequence[Tensor], Sequence[Ten
 """Maps a frame [1, ...] and the state to outputs [1, ...] and the next state."""
 
 
-def in_order(
+def run_in_order(
     step: Step, frames: Tensor, states: Sequence[Tensor], shapes: Sequence[Sequence[int]]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Runs `step` on each of `frames`, a batch of consecutive frames.
@@ -35,18 +35,20 @@ def in_order(
         tf.TensorArray(frames.dtype, size=count, element_shape=tuple(shape)) for shape in shapes
     ]
 
-    def body(place: Tensor, arrays: list[Any], states: list[Tensor]) -> tuple[Any, ...]:
-        outputs, after = step(frames[place][None], states)
+    def body(number: Tensor, arrays: list[Any], states: list[Tensor]) -> tuple[Any, ...]:
+        outputs, after = step(frames[number][None], states)
         written = [
-            array.write(place, output[0]) for array, output in zip(arrays, outputs, strict=True)
+            array.write(number, output[0]) for array, output in zip(arrays, outputs, strict=True)
         ]
-        return place + 1, written, list(after)
+        return number + 1, written, list(after)
 
     start = (tf.constant(0), arrays, list(states))
     _, arrays, after = tf.while_loop(
-        lambda place, *_: place < count, body, start, parallel_iterations=1
+        lambda number, *_: number < count, body, start, parallel_iterations=1
     )
     stacked = [array.stack() for array in arrays]
-    return [
-        tf.ensure_shape(one, [None, *shape]) for one, shape in zip(stacked, shapes, strict=True)
-    ], after
+    outputs = [
+        tf.ensure_shape(output, [None, *shape])
+        for output, shape in zip(stacked, shapes, strict=True)
+    ]
+    return outputs, after

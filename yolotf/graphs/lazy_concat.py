@@ -13,7 +13,7 @@ from typing import NamedTuple
 from yolotf.graphs.operations import Operations, Tensor
 
 
-class Part(NamedTuple):
+class Chunk(NamedTuple):
     """A contiguous run of channels."""
 
     tensor: Tensor
@@ -21,10 +21,10 @@ class Part(NamedTuple):
     channels: int
 
 
-class Joined:
+class LazyConcat:
     """The output of a section in parts, concatenated at most once in a graph."""
 
-    def __init__(self, ops: Operations, parts: list[Part]) -> None:
+    def __init__(self, ops: Operations, parts: list[Chunk]) -> None:
         """Wraps the parts; writes no operation yet."""
         self.parts = parts
         self._ops = ops
@@ -39,18 +39,20 @@ class Joined:
             )
         return self._whole
 
-    def group(self, groups: int, number: int) -> Joined | None:
+    def group(self, groups: int, number: int) -> LazyConcat | None:
         """Returns group `number` of `groups` equal groups; None if it would split a part."""
         channels = sum(part.channels for part in self.parts) // groups
-        start, found = 0, []
+        start, parts = 0, []
         for part in self.parts:
             end = start + part.channels
             if number * channels <= start and end <= (number + 1) * channels:
-                found.append(part)
+                parts.append(part)
             start = end
-        whole = sum(part.channels for part in found) == channels
-        return Joined(self._ops, found) if whole else None
+        is_complete = sum(part.channels for part in parts) == channels
+        return LazyConcat(self._ops, parts) if is_complete else None
 
-    def each(self, write: Callable[[Tensor], Tensor]) -> Joined:
+    def each(self, write: Callable[[Tensor], Tensor]) -> LazyConcat:
         """Applies `write`, which must treat channels independently, to every part."""
-        return Joined(self._ops, [part._replace(tensor=write(part.tensor)) for part in self.parts])
+        return LazyConcat(
+            self._ops, [part._replace(tensor=write(part.tensor)) for part in self.parts]
+        )

@@ -1,8 +1,8 @@
 """Lowering of sections to operations, and the registry of its functions.
 
 `yolotf.graphs.sections` registers functions by a section's class: `lowers` for its operations and,
-where needed, `lowers_in_parts`, `holds` and `stores_kernel`. Code that writes a graph uses this
-registry and names no section.
+where needed, `lowers_in_parts`, `uses_memory` and `stores_kernel`. Code that writes a graph uses
+this registry and names no section.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.layer import activation_of, registers
 from yolotf.graphs import activations
-from yolotf.graphs.lazy_concat import Joined, Part
+from yolotf.graphs.lazy_concat import Chunk, LazyConcat
 from yolotf.graphs.operations import Operations, Tensor
 
 
@@ -29,11 +29,12 @@ class Lowering:
         images: images, [batch, rows, columns, channels] float32, 0..1.
         weights: returns the array of a key, see `key_of`.
         blocks: the number of blocks of each section's kernel, by section index.
-        fused: use oneDNN's operation for convolutions, see `onednn.convolve`; False: standard
-            operations only.
-        fuses_mish: TensorFlow, or what reads the graph, may fuse Mish with a convolution.
-        resizable: rows and columns may differ from the cfg's.
-        as_stored: kernels have Darknet's order of axes, and every convolution is one operation.
+        fused: whether convolutions use oneDNN's operation, see `onednn.convolve`, rather than
+            standard operations only.
+        fuses_mish: whether TensorFlow, or what reads the graph, may fuse Mish with a convolution.
+        resizable: whether rows and columns may differ from the cfg's.
+        as_stored: whether kernels have Darknet's order of axes, and every convolution is a single
+            operation.
         states: the recurrent state of the previous frame, by key.
         kept: the recurrent state for the next frame, by key; filled as sections are written.
     """
@@ -70,7 +71,7 @@ class Lowering:
         activate = activations.activate_fused if after_bias else activations.activate
         return activate(self.ops, x, activation)
 
-    def section(self, layer: cfg.Layer, inputs: Sequence[Joined]) -> Joined:
+    def section(self, layer: cfg.Layer, inputs: Sequence[LazyConcat]) -> LazyConcat:
         """Writes a section.
 
         Raises:
@@ -83,8 +84,8 @@ class Lowering:
                 return in_parts
         if cls not in LOWERINGS:
             raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
-        x = LOWERINGS[cls](self, layer, [entering.whole() for entering in inputs])
-        return Joined(self.ops, [Part(x, layer.output_shape.channels)])
+        x = LOWERINGS[cls](self, layer, [value.whole() for value in inputs])
+        return LazyConcat(self.ops, [Chunk(x, layer.output_shape.channels)])
 
 
 class KernelForm(NamedTuple):
@@ -93,12 +94,12 @@ class KernelForm(NamedTuple):
     Attributes:
         depthwise: as (size, size, channels, multiplier), for TensorFlow's depthwise operation.
         blocks: as this many kernels with fewer filters each, see `onednn.blocks`.
-        left_alone: TensorFlow's optimizer cannot improve it in a graph for oneDNN.
+        is_optimal: TensorFlow's optimizer cannot improve it in a graph for oneDNN.
     """
 
     depthwise: bool = False
     blocks: int = 1
-    left_alone: bool = True
+    is_optimal: bool = True
 
 
 class Footprint(NamedTuple):
@@ -118,14 +119,14 @@ class Footprint(NamedTuple):
 
 
 Lower = Callable[[Lowering, Any, Sequence[Tensor]], Tensor]
-LowerInParts = Callable[[Lowering, Any, Sequence[Joined]], "Joined | None"]
-Hold = Callable[[Any, int, bool], Footprint]
+LowerInParts = Callable[[Lowering, Any, Sequence[LazyConcat]], "LazyConcat | None"]
+ComputeFootprint = Callable[[Any, int, bool], Footprint]
 FormKernel = Callable[..., KernelForm]
 
 LOWERINGS: dict[type[cfg.Layer], Lower] = {}
 """The lowering of each class of section."""
 _IN_PARTS: dict[type[cfg.Layer], LowerInParts] = {}
-_FOOTPRINTS: dict[type[cfg.Layer], Hold] = {}
+_FOOTPRINTS: dict[type[cfg.Layer], ComputeFootprint] = {}
 _KERNEL_FORMS: dict[type[cfg.Layer], FormKernel] = {}
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -144,8 +145,8 @@ def lowers_in_parts(*classes: type[cfg.Layer]) -> Callable[[_Function], _Functio
     return registers(_IN_PARTS, classes)
 
 
-def holds(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
-    """Registers `(layer, before, in_parts) -> Footprint`, see `footprint`."""
+def uses_memory(*classes: type[cfg.Layer]) -> Callable[[_Function], _Function]:
+    """Registers `(layer, input_floats, in_parts) -> Footprint`, see `footprint`."""
     return registers(_FOOTPRINTS, classes)
 
 
@@ -171,13 +172,13 @@ def kernel_form(layer: cfg.Layer, *, as_stored: bool, use_onednn: bool) -> Kerne
     return form(layer, as_stored=as_stored, use_onednn=use_onednn) if form else KernelForm()
 
 
-def footprint(layer: cfg.Layer, before: int, in_parts: bool) -> Footprint:
+def footprint(layer: cfg.Layer, input_floats: int, in_parts: bool) -> Footprint:
     """Returns the memory that a section uses; zeros if its class registers nothing.
 
     Args:
         layer: any section.
-        before: floats of its inputs.
+        input_floats: floats of its inputs.
         in_parts: an input may be in parts.
     """
-    hold = _FOOTPRINTS.get(type(layer))
-    return hold(layer, before, in_parts) if hold else Footprint()
+    compute = _FOOTPRINTS.get(type(layer))
+    return compute(layer, input_floats, in_parts) if compute else Footprint()

@@ -31,24 +31,25 @@ _LARGE = 1 << 28
 """Bytes. A larger run takes so long that checking the available memory each time is cheap."""
 
 
-def live_floats(network: cfg.Network) -> int:
-    """Returns a lower bound of the floats in memory at once while one image is computed.
+def peak_floats(network: cfg.Network) -> int:
+    """Returns a lower bound of the floats in memory at a time while one image is computed.
 
-    Counts the image, and the inputs and output of a section known to need both. Outputs that wait
-    for later sections are not counted, nor what may be computed in place or never materialized.
+    Counts the image, and the inputs and output of a section known to need both. Not counted are
+    outputs that later sections will read, and arrays that may be computed in place or never be
+    materialized.
     """
     footprints: dict[int, Footprint] = {cfg.NETWORK_INPUT: Footprint()}
-    most = 0
+    peak = 0
     for index in sorted(graph_rules.used_layers(network)):
         layer = network.layers[index]
         inputs = [footprints[number] for number in set(layer.inputs)]
         # Concatenated outputs may share parts, so only the largest counts.
-        joined = max((entering.output for entering in inputs if entering.joined), default=0)
-        apart = sum(entering.output for entering in inputs if not entering.joined)
-        in_parts = any(entering.in_parts for entering in inputs)
-        footprints[index] = footprint(layer, max(joined, apart), in_parts)
-        most = max(most, footprints[index].peak)
-    return network.input_shape.floats + most
+        joined = max((output.output for output in inputs if output.joined), default=0)
+        separate = sum(output.output for output in inputs if not output.joined)
+        in_parts = any(output.in_parts for output in inputs)
+        footprints[index] = footprint(layer, max(joined, separate), in_parts)
+        peak = max(peak, footprints[index].peak)
+    return network.input_shape.floats + peak
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,19 @@ class RunMemory:
 
     Attributes:
         network: the network.
-        picture_bytes: lower bound for one image.
+        image_bytes: lower bound for one image.
         weights_bytes: size of the weights.
     """
 
     network: cfg.Network
-    picture_bytes: int
+    image_bytes: int
     weights_bytes: int
 
     @classmethod
     def of(cls, network: cfg.Network, shapes: Iterable[tuple[int, ...]]) -> RunMemory:
         """Returns the memory of a network with arrays of the given shapes."""
         weights_floats = sum(map(math.prod, shapes))
-        return cls(network, _FLOAT_BYTES * live_floats(network), _FLOAT_BYTES * weights_floats)
+        return cls(network, _FLOAT_BYTES * peak_floats(network), _FLOAT_BYTES * weights_floats)
 
     def check(self) -> None:
         """Checks that the process could ever run the network.
@@ -78,11 +79,11 @@ class RunMemory:
             OutOfMemoryError: one image needs more memory than the process may use.
         """
         allowed = allowed_bytes()
-        if allowed is not None and self.picture_bytes + self.weights_bytes > allowed:
-            raise self._refusal(self.picture_bytes, 1, allowed)
+        if allowed is not None and self.image_bytes + self.weights_bytes > allowed:
+            raise self._refusal(self.image_bytes, 1, allowed)
 
     @contextmanager
-    def held(self, batch: int, share: float = 1.0) -> Iterator[None]:
+    def reserve(self, batch: int, share: float = 1.0) -> Iterator[None]:
         """Reserves memory for a run; waits while other runs of this process leave too little.
 
         Args:
@@ -92,27 +93,27 @@ class RunMemory:
         Raises:
             OutOfMemoryError: there is not enough memory even without the other runs.
         """
-        needed = int(self.picture_bytes * batch * share)
-        there = int(_FLOAT_BYTES * self.network.input_shape.floats * batch * share)
+        needed = int(self.image_bytes * batch * share)
+        input_bytes = int(_FLOAT_BYTES * self.network.input_shape.floats * batch * share)
         if needed > _LARGE:
             allowed = allowed_bytes()
             if allowed is not None and needed > allowed:
                 raise self._refusal(needed, batch, allowed)
-        if not _room.enter(needed - there):
+        if not _admission.enter(needed - input_bytes):
             raise self._refusal(needed, batch, allowed_bytes(), taken_bytes())
         try:
             yield
         finally:
-            _room.leave(needed - there)
+            _admission.leave(needed - input_bytes)
 
     def _refusal(
         self, needed: int, batch: int, allowed: int | None, taken: int | None = None
     ) -> OutOfMemoryError:
         height, width, _ = self.network.input_shape
-        pictures = "one image" if batch == 1 else f"{batch} images"
+        images = "one image" if batch == 1 else f"{batch} images"
         text = (
             f"{self.network.source}: {input_text(self.network)} needs at least "
-            f"{size_text(needed)} for {pictures}"
+            f"{size_text(needed)} for {images}"
         )
         if taken is None:
             text += f" beside {size_text(self.weights_bytes)} of weights"
@@ -133,7 +134,7 @@ class RunMemory:
         )
 
 
-class _Room:
+class _Admission:
     """Admits runs while there is memory for all of them; others wait until some have ended."""
 
     def __init__(self) -> None:
@@ -159,12 +160,12 @@ class _Room:
             self._changed.notify_all()
 
 
-_room = _Room()
+_admission = _Admission()
 
 
 def _after_fork() -> None:
-    global _room
-    _room = _Room()  # the parent's runs do not exist in the child
+    global _admission
+    _admission = _Admission()  # the parent's runs do not exist in the child
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,7 +14,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.darknet.roles import Role
 from yolotf.graphs import sections as sections  # registers the section writers
-from yolotf.graphs.lazy_concat import Joined, Part
+from yolotf.graphs.lazy_concat import Chunk, LazyConcat
 from yolotf.graphs.lowering import KernelForm, Lowering, kernel_form, key_of
 from yolotf.graphs.operations import Operations, Tensor
 from yolotf.weights import layout
@@ -26,7 +26,7 @@ class NetworkGraph:
     Attributes:
         network: the network.
         onednn: whether convolutions use oneDNN's operation, see `yolotf.graphs.onednn`.
-        needs_no_optimizer: whether TensorFlow's graph optimizer cannot improve the graph.
+        skip_grappler: whether TensorFlow's graph optimizer cannot improve the graph.
         shapes: shapes of the arrays, by section and role, as `17/kernel`. A convolution has
             `kernel` (HWIO, or (size, size, channels, multiplier) if depthwise) and `bias`, with or
             without batch normalization; `[batchnorm]` has `scale` and `bias`. With `onednn`, both
@@ -73,9 +73,7 @@ class NetworkGraph:
             for name, extents in layer.states.items():
                 self.states[key_of(index, name)] = (1, *extents)
         self._blocks = {index: form.blocks for (index, _), form in self._forms.items()}
-        self.needs_no_optimizer = use_onednn and all(
-            form.left_alone for form in self._forms.values()
-        )
+        self.skip_grappler = use_onednn and all(form.is_optimal for form in self._forms.values())
 
     def _in_blocks(self, index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         form = self._forms.get((index, ""))
@@ -198,7 +196,7 @@ class NetworkGraph:
             states=states or {},
         )
         channels = self.network.input_shape.channels
-        outputs = {cfg.NETWORK_INPUT: Joined(ops, [Part(images, channels)])}
+        outputs = {cfg.NETWORK_INPUT: LazyConcat(ops, [Chunk(images, channels)])}
         for index in self._used:
             layer = self.network.layers[index]
             outputs[index] = lowering.section(layer, [outputs[number] for number in layer.inputs])
@@ -232,7 +230,7 @@ class NetworkGraph:
             raise graph_rules.refuse(
                 self.network,
                 layer,
-                f"{key}=1: the file holds no numbers for it, so nothing can run",
+                f"{key}=1, so the file holds no weights for it and it cannot be computed",
                 key,
             )
         return shapes

@@ -29,32 +29,33 @@ _NOISE = re.compile(
 
 
 def refusal(
-    said: str, code: str, network: cfg.Network | None = None, batch: int | None = None
+    message: str, code: str, network: cfg.Network | None = None, batch: int | None = None
 ) -> YolotfError:
     """Returns the error for a TensorFlow error.
 
     Args:
-        said: TensorFlow's message.
+        message: TensorFlow's message.
         code: its status code, such as `INVALID_ARGUMENT`.
         network: the network that was computed.
         batch: number of images.
     """
-    facts = {**_facts(network, batch), "tensorflow_code": code, "said": said}
+    facts = {**_facts(network, batch), "tensorflow_code": code, "said": message}
     subject = _subject(network, batch)
     start = f"{network.source}: " if network else ""
     if code == _NO_MEMORY:
-        what, needed = "what it computes", None
-        if tensor := _TENSOR.search(said):
+        allocation, needed = "a result", None
+        if tensor := _TENSOR.search(message):
             shape = [int(extent) for extent in tensor[1].split(",") if extent.strip()]
             needed = _TYPE_BYTES.get(tensor[2], 1)
             for extent in shape:
                 needed *= extent
-            what = f"a tensor of {shape}, {size_text(needed)},"
-        text = f"{start}TensorFlow finds no memory for {what}{subject}; {_advice(batch)}"
+            allocation = f"a tensor of {shape}, {size_text(needed)},"
+        text = f"{start}TensorFlow finds no memory for {allocation}{subject}; {_advice(batch)}"
         return OutOfMemoryError(text, **facts, needed=needed, allowed=None)
-    words = " ".join(_NOISE.sub("", said.strip().partition("\n")[0]).split()).rstrip(" .")
+    first_line = message.strip().partition("\n")[0]
+    reason = " ".join(_NOISE.sub("", first_line).split()).rstrip(" .")
     text = f"{start}TensorFlow refuses {'the graph' if batch is None else 'a run'}{subject}"
-    return TensorFlowError(f"{text}: {words or code}", **facts)
+    return TensorFlowError(f"{text}: {reason or code}", **facts)
 
 
 def out_of_memory(network: cfg.Network, batch: int | None) -> OutOfMemoryError:
@@ -68,7 +69,7 @@ def out_of_memory(network: cfg.Network, batch: int | None) -> OutOfMemoryError:
 
 
 @contextmanager
-def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
+def translate_errors(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
     """Translates errors of the runtime, TensorFlow's Python and the allocator in the block.
 
     Args:
@@ -88,10 +89,10 @@ def explained(network: cfg.Network, batch: int | None = None) -> Iterator[None]:
     except MemoryError:
         raise out_of_memory(network, batch) from None
     except Exception as error:
-        found = of_tensorflow(error, network, batch)
-        if found is None:
+        translated = of_tensorflow(error, network, batch)
+        if translated is None:
             raise
-        raise found from None
+        raise translated from None
 
 
 def of_tensorflow(

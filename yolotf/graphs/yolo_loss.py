@@ -55,12 +55,17 @@ class LossOptions:
         place = network.where(head) if network.name else None
         options = Options(head.section, network.source, place=place)
         if head.type != "yolo":
-            raise refuse(network, head, f"[{head.type}] has no loss here")
+            raise refuse(network, head, f"the loss of [{head.type}] is not supported")
         for key in _UNSUPPORTED:
             if options.text(key, "0") != "0":
-                raise refuse(network, head, f"{key}= has no loss here", key)
+                raise refuse(network, head, f"the loss with {key}= is not supported", key)
         if options.float("truth_thresh", 1.0) < 1:
-            raise refuse(network, head, "truth_thresh= below 1 has no loss here", "truth_thresh")
+            raise refuse(
+                network,
+                head,
+                "the loss with truth_thresh= below 1 is not supported",
+                "truth_thresh",
+            )
         numbers = options.floats("anchors") or []
         count = options.int("num", 1)
         numbers = (numbers + [0.5] * 2 * count)[: 2 * count]
@@ -137,22 +142,22 @@ class YoloLoss:
 
         # Predictions with an assigned truth (yolo_layer.c:466-560).
         assigned, place, anchor = self._assigned(valid, boxes, rows, columns)
-        each = tf.gather_nd(output, place)
-        box_delta = self._box_delta(each, boxes[:, :, None], place, anchor, rows, columns)
+        predictions = tf.gather_nd(output, place)
+        box_delta = self._box_delta(predictions, boxes[:, :, None], place, anchor, rows, columns)
         box_delta = tf.where(assigned[..., None], box_delta, 0.0)
-        wanted = (
+        targets = (
             tf.one_hot(ids, head.classes)[:, :, None] * tf.cast(assigned, tf.float32)[..., None]
         )
 
         flat = tf.reshape(place, [-1, 4])
         box_delta = tf.scatter_nd(flat, tf.reshape(box_delta, [-1, 4]), [*grid[:4], 4])
-        wanted = tf.scatter_nd(flat, tf.reshape(wanted, [-1, head.classes]), tf.shape(classes))
-        taken = tf.reduce_sum(wanted, -1) > 0
-        wanted = tf.minimum(wanted, 1.0)
+        targets = tf.scatter_nd(flat, tf.reshape(targets, [-1, head.classes]), tf.shape(classes))
+        taken = tf.reduce_sum(targets, -1) > 0
+        targets = tf.minimum(targets, 1.0)
         if options.label_smooth_eps:
             smooth = options.label_smooth_eps
-            wanted = wanted * (1 - smooth) + 0.5 * smooth
-        class_delta = tf.where(taken[..., None], wanted - classes, 0.0)
+            targets = targets * (1 - smooth) + 0.5 * smooth
+        class_delta = tf.where(taken[..., None], targets - classes, 0.0)
         full = 1 - objectness
         if options.objectness_smooth:  # only where there is no delta yet (yolo_layer.c:525)
             full = tf.where(object_delta == 0, full, object_delta)
@@ -204,28 +209,27 @@ class YoloLoss:
     def _assigned(
         self, valid: Tensor, boxes: Tensor, rows: int, columns: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns [batch, truths, anchors]: whether assigned, the index, the anchor's size."""
+        """Returns whether each truth is assigned to each anchor, its index, and anchor sizes.
+
+        The first two have the shape [batch, truths, anchors, ...].
+        """
         mask = list(self.head.mask)
         sizes = self._sizes(self.options.all_anchors)
-        alone = tf.concat([tf.zeros_like(boxes[..., :2]), boxes[..., 2:]], -1)[:, :, None]
-        shapes = tf.concat([tf.zeros_like(sizes), sizes], -1)
-        fits = _iou(shapes, alone)
-        best = tf.argmax(fits, -1, output_type=tf.int32)
+        centered = tf.concat([tf.zeros_like(boxes[..., :2]), boxes[..., 2:]], -1)[:, :, None]
+        centered_anchors = tf.concat([tf.zeros_like(sizes), sizes], -1)
+        best = tf.argmax(_iou(centered_anchors, centered), -1, output_type=tf.int32)
         assigned = best[..., None] == tf.constant(mask)
         if self.options.iou_thresh < 1:
-            alike = _similarity(shapes, alone, self.options.iou_thresh_kind)
+            similarity = _similarity(centered_anchors, centered, self.options.iou_thresh_kind)
             known = [number for number in mask if number < len(self.options.all_anchors)]
-            alike = tf.gather(alike, known, axis=-1) > self.options.iou_thresh
+            similar = tf.gather(similarity, known, axis=-1) > self.options.iou_thresh
             # A mask beyond num= never matches (cspx-p7-mish.cfg has one).
-            assigned |= tf.pad(alike, [[0, 0], [0, 0], [0, len(mask) - len(known)]])
+            assigned |= tf.pad(similar, [[0, 0], [0, 0], [0, len(mask) - len(known)]])
         x = tf.clip_by_value(tf.cast(boxes[..., 0] * columns, tf.int32), 0, columns - 1)
         y = tf.clip_by_value(tf.cast(boxes[..., 1] * rows, tf.int32), 0, rows - 1)
         image = tf.range(tf.shape(boxes)[0])[:, None, None]
-        image, y, x, anchor = (
-            tf.broadcast_to(one, tf.shape(assigned))
-            for one in (image, y[..., None], x[..., None], tf.range(len(mask)))
-        )
-        place = tf.stack([image, y, x, anchor], -1)
+        indices = (image, y[..., None], x[..., None], tf.range(len(mask)))
+        place = tf.stack([tf.broadcast_to(index, tf.shape(assigned)) for index in indices], -1)
         return assigned & valid[..., None], place, self._sizes(self.head.anchors)
 
     def _box_delta(

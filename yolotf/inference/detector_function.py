@@ -133,7 +133,7 @@ class InferenceFunction:
         with (
             WeightsFile.open(weights, network=self.network, timeout=timeout) as file,
             diagnosed(file, self.network, FUNCTION_ADVICE),
-            tf_errors.explained(self.network),
+            tf_errors.translate_errors(self.network),
         ):
             self._load(file, verify, contents_disposable, trace)
 
@@ -204,7 +204,7 @@ class InferenceFunction:
         images = tf.convert_to_tensor(images)
         if images.dtype not in self._fit:
             images = tf.cast(images, tf.float32)
-        with tf_errors.explained(self.network, images.shape[0]):
+        with tf_errors.translate_errors(self.network, images.shape[0]):
             return self._run_unoptimized(self._fit[images.dtype], images)
 
     def fitted(self, inputs: Tensor, image_sizes: Tensor) -> decode.Batch:
@@ -219,7 +219,7 @@ class InferenceFunction:
         if inputs.shape[0] == 0:
             return self._empty_result()
         raws = self.raw_heads(inputs)
-        with tf_errors.explained(self.network, inputs.shape[0]):
+        with tf_errors.translate_errors(self.network, inputs.shape[0]):
             return decode.Batch(
                 *self._run_unoptimized(self._detections, raws, image_sizes, _image_size(inputs))
             )

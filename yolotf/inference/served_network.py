@@ -198,7 +198,7 @@ class ServedNetwork:
                     batch = [self._read(image) for image in images[start : start + batch_size]]
                 else:
                     batch = frames[start : start + batch_size]
-                with tf_errors.explained(self.network, len(batch)):
+                with tf_errors.translate_errors(self.network, len(batch)):
                     heads = self._runner.raw_heads(prepare(batch), weights)
                     results.extend(decode(heads, batch))
         return results

@@ -64,7 +64,7 @@ class TracedNetwork:
     def load(self, weights: WeightsSource, *, verify: bool = True) -> TracedWeights:
         """Loads a file as `RuntimeNetwork.load`, and runs the graph once to warm it up."""
         opened = WeightsFile.open(weights, network=self.network)
-        with opened as file, tf_errors.explained(self.network):
+        with opened as file, tf_errors.translate_errors(self.network):
             return self._load(file, verify)
 
     def _load(self, file: WeightsFile, verify: bool) -> TracedWeights:
@@ -87,14 +87,14 @@ class TracedNetwork:
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
         """See `RuntimeNetwork.raw_heads`."""
-        with tf_errors.explained(self.network, len(inputs)):
+        with tf_errors.translate_errors(self.network, len(inputs)):
             return [head.numpy() for head in weights.function(inputs)]
 
     def step(
         self, frame: npt.NDArray[np.float32], weights: TracedWeights, states: Mapping[str, Array]
     ) -> tuple[list[Array], Mapping[str, Array]]:
         """See `RuntimeNetwork.step`."""
-        with tf_errors.explained(self.network, len(frame)):
+        with tf_errors.translate_errors(self.network, len(frame)):
             heads, after = weights.function(frame, dict(states))
             return [head.numpy() for head in heads], after
 

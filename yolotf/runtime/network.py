@@ -67,7 +67,7 @@ class RuntimeNetwork:
         """
         self._threads = threads or op_library.thread_count()
         tensorflow_library.load()
-        with tf_errors.explained(network):
+        with tf_errors.translate_errors(network):
             self._build(network)
 
     def _build(self, network: cfg.Network) -> None:
@@ -89,7 +89,7 @@ class RuntimeNetwork:
             fuses_mish=chosen_kernels.fuses_mish,
             states=states,
         )
-        optimize = chosen_kernels.optimized and not self.graph.needs_no_optimizer
+        optimize = chosen_kernels.optimized and not self.graph.skip_grappler
         session = _runtime.Session(ops.graph, _config(self._threads, optimize=optimize))
         inputs = [images, *states.values(), *weights.values()]
         self._heads = _call(session, ops, inputs, [*heads, *after.values()])
@@ -116,7 +116,7 @@ class RuntimeNetwork:
         with WeightsFile.open(weights, network=network) as file:
             with ThreadPoolExecutor(1, "yolotf-open") as pool:
                 libraries = pool.submit(tensorflow_library.load)
-                with tf_errors.explained(network):
+                with tf_errors.translate_errors(network):
                     header, arrays = read_arrays(expected, file, verify=True, threads=threads)
                 libraries.result()
             engine = cls(network, threads=threads)
@@ -150,7 +150,7 @@ class RuntimeNetwork:
         """
         forked.check_runtime()
         opened = WeightsFile.open(weights, network=self.network)
-        with opened as file, tf_errors.explained(self.network):
+        with opened as file, tf_errors.translate_errors(self.network):
             header, arrays = read_arrays(self.graph, file, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
         return Weights(file.name, header, arrays, tensors)
@@ -171,7 +171,7 @@ class RuntimeNetwork:
         return self._run(len(inputs), [np.ascontiguousarray(inputs)], weights)
 
     def _run(self, batch: int, arrays: Sequence[Array], weights: Weights) -> list[Array]:
-        with tf_errors.explained(self.network, batch), self._memory.held(batch):
+        with tf_errors.translate_errors(self.network, batch), self._memory.reserve(batch):
             return self._heads.run(arrays, weights.tensors)
 
     def step(

@@ -114,7 +114,7 @@ class OnnxEngine:
         engine = cls(network, library, threads=threads)
         with (
             WeightsFile.open(weights, network=network) as file,
-            tf_errors.explained(network),
+            tf_errors.translate_errors(network),
             ThreadPoolExecutor(1, "yolotf-open") as pool,
         ):
             reading = pool.submit(engine._read, file, verify=True)
@@ -140,7 +140,7 @@ class OnnxEngine:
         """
         self._library.load()
         opened = WeightsFile.open(weights, network=self.network)
-        with opened as file, tf_errors.explained(self.network):
+        with opened as file, tf_errors.translate_errors(self.network):
             header, arrays = self._read(file, verify=verify)
         return self._compiled(file.name, header, arrays)
 
@@ -175,7 +175,10 @@ class OnnxEngine:
 
     def _run(self, inputs: Sequence[Array], weights: OnnxWeights) -> list[Array]:
         batch = len(inputs[0])
-        with translated_errors(self._library.name, self.network, batch), self._memory.held(batch):
+        with (
+            translated_errors(self._library.name, self.network, batch),
+            self._memory.reserve(batch),
+        ):
             return weights.run([np.ascontiguousarray(array) for array in inputs])
 
 

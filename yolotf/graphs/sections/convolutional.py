@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from yolotf.darknet import cfg
 from yolotf.darknet import graph_checks as graph_rules
 from yolotf.graphs import convolution, onednn, operations
-from yolotf.graphs.lazy_concat import Joined, Part
+from yolotf.graphs.lazy_concat import Chunk, LazyConcat
 from yolotf.graphs.lowering import (
     Footprint,
     KernelForm,
     Lowering,
-    holds,
     lowers,
     lowers_in_parts,
     stores_kernel,
+    uses_memory,
 )
 from yolotf.graphs.operations import Operations, Tensor
 from yolotf.graphs.sections.antialiased import blurred
@@ -38,15 +38,15 @@ def _convolutional(
 
 @lowers_in_parts(cfg.Convolutional)
 def _convolutional_in_parts(
-    lowering: Lowering, layer: cfg.Convolutional, inputs: Sequence[Joined]
-) -> Joined | None:
+    lowering: Lowering, layer: cfg.Convolutional, inputs: Sequence[LazyConcat]
+) -> LazyConcat | None:
     """Returns the blocks of a wide convolution as parts."""
     if layer.antialiasing or layer.xnor or not onednn.supports(layer):
         return None
     owner, kernel, bias = _kernel_and_bias(lowering, layer)
     blocks = lowering.blocks.get(owner.index, 1)
     parts = onednn.convolve_in_parts(lowering.ops, inputs[0].whole(), kernel, bias, layer, blocks)
-    return Joined(lowering.ops, [Part(part, layer.filters // len(parts)) for part in parts])
+    return LazyConcat(lowering.ops, [Chunk(part, layer.filters // len(parts)) for part in parts])
 
 
 @stores_kernel(cfg.Convolutional)
@@ -54,11 +54,11 @@ def _kernel_form(layer: cfg.Convolutional, *, as_stored: bool, use_onednn: bool)
     return KernelForm(
         depthwise=not as_stored and convolution.is_depthwise(layer),
         blocks=onednn.blocks(layer) if use_onednn else 1,
-        left_alone=onednn.supports(layer),
+        is_optimal=onednn.supports(layer),
     )
 
 
-@holds(cfg.Convolutional)
+@uses_memory(cfg.Convolutional)
 def _footprint(layer: cfg.Convolutional, before: int, in_parts: bool) -> Footprint:
     blocks = onednn.blocks(layer)
     after = layer.output_shape.floats
@@ -126,7 +126,7 @@ def _local(lowering: Lowering, layer: cfg.Local, inputs: Sequence[Tensor]) -> Te
     return lowering.activated(layer, x)
 
 
-@holds(cfg.Local)
+@uses_memory(cfg.Local)
 def _local_footprint(layer: cfg.Local, before: int, in_parts: bool) -> Footprint:
     after = layer.output_shape.floats
     return Footprint(after, before + after)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from yolotf.darknet import cfg
 from yolotf.graphs import activations, operations
-from yolotf.graphs.lowering import Footprint, Lowering, holds, lowers
+from yolotf.graphs.lowering import Footprint, Lowering, lowers, uses_memory
 from yolotf.graphs.operations import Operations, Tensor
 
 
@@ -16,7 +16,7 @@ def _connected(lowering: Lowering, layer: cfg.Connected, inputs: Sequence[Tensor
     return connected(lowering.ops, inputs[0], kernel, bias, layer)
 
 
-@holds(cfg.Connected)
+@uses_memory(cfg.Connected)
 def _footprint(layer: cfg.Connected, before: int, in_parts: bool) -> Footprint:
     after = layer.output_shape.floats
     return Footprint(after, before + after)

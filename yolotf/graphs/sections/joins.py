@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from yolotf.darknet import cfg
 from yolotf.graphs import activations, operations
-from yolotf.graphs.lazy_concat import Joined
-from yolotf.graphs.lowering import Footprint, Lowering, holds, lowers, lowers_in_parts
+from yolotf.graphs.lazy_concat import LazyConcat
+from yolotf.graphs.lowering import Footprint, Lowering, lowers, lowers_in_parts, uses_memory
 from yolotf.graphs.operations import Operations, Tensor
 
 
@@ -27,19 +27,19 @@ def _route(lowering: Lowering, layer: cfg.Route, inputs: Sequence[Tensor]) -> Te
 
 @lowers_in_parts(cfg.Route)
 def _route_in_parts(
-    lowering: Lowering, layer: cfg.Route, inputs: Sequence[Joined]
-) -> Joined | None:
+    lowering: Lowering, layer: cfg.Route, inputs: Sequence[LazyConcat]
+) -> LazyConcat | None:
     """Returns the parts of all inputs; None if a part would have to be split."""
     parts = []
-    for entering in inputs:
-        group = entering.group(layer.groups, layer.group_id)
+    for value in inputs:
+        group = value.group(layer.groups, layer.group_id)
         if group is None:
             return None
         parts += group.parts
-    return Joined(lowering.ops, parts)
+    return LazyConcat(lowering.ops, parts)
 
 
-@holds(cfg.Route)
+@uses_memory(cfg.Route)
 def _route_footprint(layer: cfg.Route, before: int, in_parts: bool) -> Footprint:
     if layer.groups > 1:
         return Footprint(joined=True)
@@ -67,7 +67,7 @@ def _product(
     return lowering.activated(layer, x)
 
 
-@holds(cfg.Shortcut, cfg.ScaleChannels, cfg.Sam)
+@uses_memory(cfg.Shortcut, cfg.ScaleChannels, cfg.Sam)
 def _footprint(
     layer: cfg.Shortcut | cfg.ScaleChannels | cfg.Sam, before: int, in_parts: bool
 ) -> Footprint:

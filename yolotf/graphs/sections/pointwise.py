@@ -139,7 +139,7 @@ def implicit(ops: Operations, weights: Tensor, images: Tensor, filters: int, ato
         filters: number of output channels.
         atoms: number of output rows.
     """
-    one = ops.Transpose(x=weights, perm=[1, 0])
-    one = ops.Reshape(tensor=one, shape=[1, atoms, 1, filters])
+    constant = ops.Transpose(x=weights, perm=[1, 0])
+    constant = ops.Reshape(tensor=constant, shape=[1, atoms, 1, filters])
     batch = ops.Slice(input=ops.Shape(input=images), begin=[0], size=[1])
-    return ops.Tile(input=one, multiples=ops.ConcatV2(values=[batch, [1, 1, 1]], axis=0))
+    return ops.Tile(input=constant, multiples=ops.ConcatV2(values=[batch, [1, 1, 1]], axis=0))

@@ -21,14 +21,14 @@ Part = Callable[[str, Tensor], Tensor]
 def _recurrent(lowering: Lowering, layer: cfg.Recurrent, inputs: Sequence[Tensor]) -> Tensor:
     """Computes one frame; its state is written to `lowering.kept`."""
 
-    def part(name: str, entering: Tensor) -> Tensor:
+    def part(name: str, x: Tensor) -> Tensor:
         kernel = lowering.array(layer, "kernel", name)
         bias = lowering.array(layer, "bias", name)
         sublayer = layer.parts[name]
         if isinstance(sublayer, cfg.Convolutional):
-            return convolved(lowering, entering, kernel, bias, sublayer)
+            return convolved(lowering, x, kernel, bias, sublayer)
         assert isinstance(sublayer, cfg.Connected)
-        return connected(lowering.ops, entering, kernel, bias, sublayer)
+        return connected(lowering.ops, x, kernel, bias, sublayer)
 
     keys = {name: key_of(layer.index, name) for name in layer.states}
     before = {name: lowering.states[key] for name, key in keys.items()}
@@ -134,13 +134,13 @@ def _conv_lstm(
     """
     before, cell = states["state"], states["cell"]
 
-    def bent(values: Tensor) -> Tensor:
+    def activated(values: Tensor) -> Tensor:
         if layer.lstm_activation == "tanh":
             return _tanh(ops, values)
         return activations.activate(ops, values, layer.lstm_activation)
 
     if layer.bottleneck:
-        x = bent(part("wf", ops.ConcatV2(values=[before, x], axis=-1)))
+        x = activated(part("wf", ops.ConcatV2(values=[before, x], axis=-1)))
 
     def gate(name: str, cells: Tensor | None = None) -> Tensor:
         total = part(f"u{name}", x)
@@ -150,11 +150,11 @@ def _conv_lstm(
             total = ops.AddV2(x=total, y=part(f"v{name}", cells))
         return total
 
-    cell = _cell(ops, cell, gate("f", cell), gate("i", cell), bent(gate("g")))
-    state = ops.Mul(x=ops.Sigmoid(x=gate("o", cell)), y=bent(cell))
+    cell = _cell(ops, cell, gate("f", cell), gate("i", cell), activated(gate("g")))
+    state = ops.Mul(x=ops.Sigmoid(x=gate("o", cell)), y=activated(cell))
     if layer.state_constrain:
-        most = float(layer.state_constrain)
-        cell = ops.Maximum(x=ops.Minimum(x=cell, y=most), y=-most)
+        limit = float(layer.state_constrain)
+        cell = ops.Maximum(x=ops.Minimum(x=cell, y=limit), y=-limit)
     y = state
     if layer.bottleneck and layer.shortcut:
         half = layer.output // 2

@@ -9,8 +9,8 @@ import numpy as np
 
 from yolotf.darknet import cfg
 from yolotf.graphs import operations
-from yolotf.graphs.lazy_concat import Joined
-from yolotf.graphs.lowering import Footprint, Lowering, holds, lowers, lowers_in_parts
+from yolotf.graphs.lazy_concat import LazyConcat
+from yolotf.graphs.lowering import Footprint, Lowering, lowers, lowers_in_parts, uses_memory
 from yolotf.graphs.operations import Operations, Tensor
 from yolotf.graphs.sections.antialiased import blurred
 
@@ -24,14 +24,16 @@ def _pool(lowering: Lowering, layer: cfg.Pool, inputs: Sequence[Tensor]) -> Tens
 
 
 @lowers_in_parts(cfg.Pool)
-def _pool_in_parts(lowering: Lowering, layer: cfg.Pool, inputs: Sequence[Joined]) -> Joined | None:
+def _pool_in_parts(
+    lowering: Lowering, layer: cfg.Pool, inputs: Sequence[LazyConcat]
+) -> LazyConcat | None:
     """Pools part by part, because concatenating the smaller outputs is cheaper."""
     if layer.antialiasing or layer.maxpool_depth or layer.stride_x * layer.stride_y == 1:
         return None
     return inputs[0].each(lambda x: pool(lowering.ops, x, layer))
 
 
-@holds(cfg.Pool)
+@uses_memory(cfg.Pool)
 def _pool_footprint(layer: cfg.Pool, before: int, in_parts: bool) -> Footprint:
     if layer.size == 1 or layer.maxpool_depth:
         return Footprint()
@@ -61,7 +63,7 @@ def _upsample(lowering: Lowering, layer: cfg.Upsample, inputs: Sequence[Tensor])
     return x if layer.scale == 1 else ops.Mul(x=x, y=layer.scale)
 
 
-@holds(cfg.Upsample)
+@uses_memory(cfg.Upsample)
 def _upsample_footprint(layer: cfg.Upsample, before: int, in_parts: bool) -> Footprint:
     if layer.stride == 1 or layer.reverse:
         return Footprint()

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
-from yolotf.graphs.frame_loop import in_order
+from yolotf.graphs.frame_loop import run_in_order
 from yolotf.graphs.sections import recurrent
 from yolotf.models import initial
 from yolotf.models.activation_layers import activated
@@ -142,7 +142,7 @@ class Recurrent(Layer):
         ]
         if training:
             initial_states = [tf.zeros_like(state) for state in initial_states]
-        (outputs,), after = in_order(step, inputs, initial_states, [layer.output_shape])
+        (outputs,), after = run_in_order(step, inputs, initial_states, [layer.output_shape])
         if not training:
             for state, value in zip(self.states, after, strict=True):
                 state.assign(tf.cast(value, state.dtype))
