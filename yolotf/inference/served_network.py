@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 Result = TypeVar("Result")
 Owner = TypeVar("Owner")
 
-_RELOAD_ADVICE = "create a new one with classes={classes}, as reload keeps the network"
+_RELOAD_ADVICE = "create a new instance with classes={classes}, as reload keeps the network"
 """Advice of `reload`; see `Diagnosis.with_argument`."""
 
 
