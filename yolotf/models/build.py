@@ -51,7 +51,7 @@ def check_call(network: object) -> None:
     """Checks that `network` is a `Network`, and that the model could run in this process.
 
     Raises:
-        TypeError: `network` is something else; the message shows the correct call.
+        TypeError: `network` is not a `Network`; the message shows the correct call.
         ForkedProcessError: the process was forked after TensorFlow had run.
     """
     if not isinstance(network, cfg.Network):

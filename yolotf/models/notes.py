@@ -36,21 +36,21 @@ class Notes:
 
 
 _notes: weakref.WeakKeyDictionary[Any, Notes] = weakref.WeakKeyDictionary()
-_NOTHING = Notes()
+_EMPTY = Notes()
 
 
-def read(thing: Any) -> Notes:
+def read(owner: Any) -> Notes:
     """Returns the data about a model or layer, not to be modified."""
     try:
-        return _notes.get(thing, _NOTHING)
+        return _notes.get(owner, _EMPTY)
     except TypeError:  # not hashable or not weakly referenceable, such as a list
-        return _NOTHING
+        return _EMPTY
 
 
-def edit(thing: Any) -> Notes:
+def edit(owner: Any) -> Notes:
     """Returns the data about a model or layer, to be modified.
 
     Raises:
         TypeError: it does not support weak references.
     """
-    return _notes.setdefault(thing, Notes())
+    return _notes.setdefault(owner, Notes())

@@ -87,8 +87,8 @@ class Binding:
     def valid_orders(self, orders: Iterable[Order]) -> list[Order]:
         """Returns the `orders` in which every unit has the right shapes and inputs.
 
-        If there is none and the model is a graph, it returns the result of `search`. A model that
-        concatenates channels in another order than Darknet is also accepted; `differences` warns.
+        If none of them has and the model is a graph, the result of `search` is returned. Models
+        that concatenate channels in another order are accepted too; `differences` warns about them.
         """
         fitting = [order for order in orders if self.fits(order)]
         for self.any_cat_order in (False, True):

@@ -57,9 +57,9 @@ class Rearrangements:
         self._known: dict[int, Rearrangement] = {}
 
     def ending_with(self, call: Call) -> Rearrangement | None:
-        """Returns the rearrangement that ends with `call`; None if there is none.
+        """Returns the rearrangement that ends with `call`, or None.
 
-        There is none if a call has weights or pools, or reads tensors from several sources.
+        A call that has weights, pools or reads tensors from several sources ends none.
         """
         if not call.inputs or has_weights(call.layer) or effect(call) is not None:
             return None

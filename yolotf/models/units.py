@@ -53,9 +53,9 @@ class Unit:
 
     def stored(self, transposed: bool = False) -> list[tuple[str, tuple[int, ...]]]:
         """Returns (role, shape in the file) in file order (AlexeyAB/darknet parser.c:2093-2195)."""
-        mine = self.slots
+        slots = self.slots
         roles = DENSE_ORDER if self.leaf.kind == "dense" else ORDER
-        return [(role, stored_shape(mine[role], transposed)) for role in roles if role in mine]
+        return [(role, stored_shape(slots[role], transposed)) for role in roles if role in slots]
 
 
 def stored_shape(slot: Slot, transposed: bool) -> tuple[int, ...]:

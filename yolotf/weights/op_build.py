@@ -78,7 +78,7 @@ def _compiler() -> list[str]:
     """Returns the command that runs the C++ compiler: $CXX, otherwise the first one on PATH.
 
     Raises:
-        YolotfError: there is none.
+        YolotfError: no compiler is installed.
     """
     chosen = shlex.split(os.environ.get("CXX", ""))
     names = chosen[:1] or ["c++", "g++", "clang++"]
