@@ -19,7 +19,7 @@ from yolotf.cli.demo_data import DemoData, demo_data
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests of what is said on stderr say themselves how much TensorFlow may.
+# Tests that read stderr set TensorFlow's log level themselves.
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
 
@@ -61,7 +61,7 @@ def official_tiny() -> DemoData:
 
 @pytest.fixture(params=["op", "portable"])
 def path_taken(request, monkeypatch):
-    """Runs a test twice: with the op, and as where the op cannot be loaded."""
+    """Runs a test twice: with the native op, and as if it could not be loaded."""
     if request.param == "portable":
         loading.forbid_op(monkeypatch)
     return request.param
@@ -95,7 +95,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def in_time():
-    """Ends a test that waits for a FIFO."""
+    """Fails a test that blocks on a FIFO for a minute."""
 
     def late(*_):
         raise TimeoutError("it waits")

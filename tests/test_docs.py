@@ -50,7 +50,7 @@ def test_links_lead_to_files_and_headings_of_the_repository(page):
 
 
 def headings(page):
-    """As addresses have them."""
+    """The anchors of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", without_blocks(text_of(page)), re.MULTILINE)
     return {re.sub(r"[^\w\s-]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
@@ -181,7 +181,7 @@ def results(request, demo_files, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_pages_print_what_they_show(page, results):
-    """From top to bottom."""
+    """Runs the blocks of a page from top to bottom."""
     text = text_of(page)
     assert "yolotf demo" in text, "the page does not say where its files are from"
     todo = pages.steps(pages.blocks(text))

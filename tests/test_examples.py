@@ -90,7 +90,7 @@ def test_a_crop_moves_its_boxes_with_it(finetune):
 
 
 def run(name, official_tiny, tmp_path, monkeypatch):
-    """An example in a folder of `yolotf demo`."""
+    """Runs an example in a folder of `yolotf demo`."""
     for path in official_tiny:
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)

@@ -75,7 +75,7 @@ def test_the_c_api_of_tensorflow_is_called_in_one_file():
 
 
 def test_native_modules_import_no_python_package_of_ours():
-    """What native code raises is Python's to register: an arrow up would be in no contract."""
+    """Python registers what native code raises: no import contract would see an import from C++."""
     for path in files("python"):
         imported = re.findall(r'import\w*\(\s*"([^"]+)"', path.read_text())
         assert set(imported) <= {"atexit"}, path.name

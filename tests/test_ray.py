@@ -45,7 +45,7 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A cfg, two files of other weights, one that does not fit, pictures and one that is none."""
+    """A cfg, two files of different weights, one that does not match, images, one broken."""
     path = tmp_path_factory.mktemp("ray")
     (path / "small.cfg").write_text(CFG)
     (path / "small.names").write_text("thing\n")
@@ -274,7 +274,7 @@ def connected(served):
 
 
 def received(client):
-    """All that comes until the server hangs up."""
+    """Everything received until the server closes the connection."""
     parts = []
     with contextlib.suppress(ConnectionError):  # it does not wait for the rest of a body
         while part := client.recv(65536):
@@ -287,7 +287,7 @@ HEAD = b"POST /detect HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: 
 
 @pytest.mark.parametrize("kind", [b"multipart/form-data; boundary=a", b"image/png"])
 def test_a_chunked_body_is_counted(served, kind):
-    """It has no length that could be looked at."""
+    """It declares no length."""
     with connected(served) as client:
         client.sendall(HEAD + kind + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
         start = b'--a\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n'
@@ -370,7 +370,7 @@ def test_health_and_status(served, folder):
 
 
 def all_status(served, many=24):
-    """Of every replica, as far as that many questions reach them."""
+    """The status of each replica, from enough requests to reach all of them."""
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(f"{served}/status")[2], range(many)))
     return [json.loads(answer) for answer in answers]

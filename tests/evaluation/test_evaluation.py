@@ -353,7 +353,7 @@ def test_next_images_are_read_while_the_network_runs(monkeypatch):
 
 @pytest.fixture
 def official_set(official_tiny, tmp_path, monkeypatch):
-    """The two photographs, labelled with what the network finds above 0.5, and one more."""
+    """The two photographs, labelled with the network's detections above 0.5."""
     from yolotf.inference import Detector
 
     monkeypatch.chdir(tmp_path)

@@ -465,7 +465,7 @@ def test_every_tools_export_has_the_same_score(tool, photographs, official_tiny,
 
 
 def by_hand(photographs, official_tiny):
-    """The score of labels that no file was written for."""
+    """The score of the same labels, passed as arrays instead of files."""
     labelled = []
     for photograph in photographs:
         width, height = photograph.size

@@ -43,7 +43,7 @@ def pieces(photograph):
 
 @pytest.fixture(scope="module")
 def data_set(official_tiny, tmp_path_factory):
-    """Pictures in JPEGImages/ and their labels beside them, the one place where that fork looks."""
+    """Images in JPEGImages/ and their labels beside them, the only place where hank-ai looks."""
     folder = tmp_path_factory.mktemp("maintained")
     images = folder / "JPEGImages"
     images.mkdir()
@@ -158,7 +158,7 @@ def cut_and_rounded(x, y, width, height, picture_width, picture_height):
 
 
 def like_predict(cfg, official):
-    """Stretched by OpenCV and of plain suppression, whatever the cfg says."""
+    """A detector as predict() sets it up: OpenCV's resizing, plain suppression, any cfg."""
     options = {"resize": "opencv", "letter_box": False, "nms_kind": "default"}
     return yolotf.Detector(cfg, official.weights, **options)
 

@@ -118,7 +118,7 @@ def test_fused_activations_match_the_standard_operations(tmp_path):
 
 @pytest.mark.slow
 def test_traced_graphs_use_newly_loaded_weights(tmp_path):
-    """oneDNN's operation can keep a kernel in an order of its own; here it must not."""
+    """oneDNN's operation may cache a reordered kernel; here it must not."""
     network = networks.network("yolov4-tiny", classes=2, size=64)
     function = InferenceFunction(network)
     pictures = np.random.default_rng(1).random((1, 64, 64, 3), np.float32)

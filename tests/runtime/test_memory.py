@@ -59,7 +59,7 @@ def test_a_network_too_large_for_the_machine_is_refused_everywhere(tmp_path, mon
 
 
 def test_a_run_beyond_the_remaining_memory_is_refused(monkeypatch):
-    """The last door: the limit was not known before, or others have what is left."""
+    """The last check: the limit was unknown before, or other runs have taken the rest."""
     network = parse_cfg(net(8) + conv(4) + conv(2))
     runs = memory_budget.RunMemory.of(network, [(2, 5)])
     monkeypatch.setattr(memory_budget, "_obtainable", lambda size: size < 4 * 8 * 8 * 6 * 2)

@@ -22,7 +22,7 @@ ODD = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 0], np.float32)
 
 
 class Answers(NamedTuple):
-    """What NumPy says of one head."""
+    """What NumPy computes for one head."""
 
     raw: np.ndarray
     """For the head without tree and softmax: of each box one class number, its score."""
@@ -71,7 +71,7 @@ def probabilities_of(numbers, parents):
 
 
 def answers_of(raw, parents, fix, score):
-    """As get_region_boxes goes about it (region_layer.c:379-420)."""
+    """Boxes as get_region_boxes computes them (region_layer.c:379-420)."""
     rows = raw.reshape(-1, 5 + len(parents))
     with np.errstate(all="ignore"):
         objectness = 1 / (1 + np.exp(-rows[:, 4].astype(np.float64)))
@@ -89,7 +89,7 @@ def answers_of(raw, parents, fix, score):
 
 
 def is_decided(answers, score):
-    """Whether no comparison hangs on a last bit, in which two implementations may differ."""
+    """Whether no comparison depends on the last bit, in which implementations may differ."""
     compared = np.concatenate([answer.compared for answer in answers])
     objectness = np.concatenate([answer.objectness for answer in answers])
     scores = np.sort(np.concatenate([answer.scores[answer.scores > 0] for answer in answers]))

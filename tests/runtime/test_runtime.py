@@ -65,7 +65,7 @@ def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, m
 
 
 def test_split_channels_are_joined_where_needed(tmp_path, monkeypatch):
-    """Wide convolutions behind everything that takes their blocks as they are, or may not."""
+    """Wide convolutions, and after them sections that do or do not accept channels in blocks."""
     monkeypatch.setattr(_core, "has_avx512", lambda: True)  # so that there are blocks
     wide = "[convolutional]\nfilters=256\nsize=3\npad=1\nactivation="
     text = around(
@@ -189,7 +189,7 @@ def test_arrays_of_another_byte_order_are_refused():
 
 @pytest.mark.slow
 def test_every_network_has_its_own_threads(files):
-    """Each session's pools are as large as was asked for, whatever the first one's are."""
+    """Each session's thread pools have the requested size, whatever the first session's have."""
     run(
         """
         import os, sys
@@ -355,7 +355,7 @@ def test_detectors_in_a_process_forked_too_late_are_refused(files):
 
 @pytest.mark.slow
 def test_a_forked_child_ends_without_waiting(files):
-    """Its sessions' threads are not there: nothing waits for them."""
+    """The child has no threads of its parent's sessions, and must not wait for them."""
     run(
         ANSWER
         + """
@@ -466,7 +466,7 @@ def test_tensorflows_log_is_shown_when_its_level_is_set(files):
 
 @pytest.mark.slow
 def test_an_interrupted_reload_changes_nothing(files, small_file):
-    """Ctrl-C at many moments of a reload: the answers are one file's, and the next one works."""
+    """After Ctrl-C at any moment of a reload, answers come from one file; the next reload works."""
     run(
         ANSWER
         + """
@@ -596,7 +596,7 @@ def test_cfg_warnings_are_python_warnings(files):
 
 
 def test_the_registered_factory_makes_the_exceptions():
-    """Here the libraries are opened by hand, so that none is registered yet."""
+    """The libraries are opened by hand, before any factory is registered."""
     run(
         """
         import importlib.util, pathlib, sys
