@@ -243,30 +243,10 @@ def read_sections(
         stripped = raw.translate(_DROPPED)
         if not stripped.strip() or stripped[0] in "#;\0":
             continue
-        before_comment = _COMMENT.split(stripped, 1)[0]
-        odd = next((character for character in before_comment if character.isspace()), None)
-        if odd:
-            # Probably copied from a web page; Darknet takes it as part of the key or value.
-            raise CfgError(
-                f"{source}: character U+{ord(odd):04X} looks like a blank but is not a blank to "
-                f"Darknet; line {line}; replace it by a blank",
-                source=source,
-                line=line,
-                found=odd,
-            )
+        _check_blanks(stripped, line, source)
         if stripped[0] == "[":
             finish()
-            # Darknet takes all of this as the name, including any bracket and comment.
-            name = stripped[1:].removesuffix("]")
-            if stripped != f"[{name}]" or not name or "]" in name:
-                commented = None if dialect == "alexeyab" else dialects.section_name(raw)
-                if commented is None:
-                    raise unknown_section(
-                        stripped, line, source, commented=dialects.section_name(raw)
-                    )
-                name = commented
-                if dialect is None:
-                    warnings.add(line, dialects.section_difference(raw.strip(), name))
+            name = _section_name(raw, stripped, line, source, warnings, dialect)
             start, options = line, []
             keys.clear()
             if limits.sections is not None and len(sections) >= limits.sections:
@@ -296,6 +276,44 @@ def read_sections(
             raise exceeds(problem, line, len(options), limits.options)
     finish()
     return sections
+
+
+def _check_blanks(stripped: str, line: int, source: str) -> None:
+    """Raises CfgError for a blank that Darknet takes as part of the key or value.
+
+    Such lines are usually copied from a web page.
+    """
+    before_comment = _COMMENT.split(stripped, 1)[0]
+    odd = next((character for character in before_comment if character.isspace()), None)
+    if odd:
+        raise CfgError(
+            f"{source}: character U+{ord(odd):04X} looks like a blank but is not a blank to "
+            f"Darknet; line {line}; replace it by a blank",
+            source=source,
+            line=line,
+            found=odd,
+        )
+
+
+def _section_name(
+    raw: str, stripped: str, line: int, source: str, warnings: Warnings, dialect: str | None
+) -> str:
+    """Returns the name in a line that starts with `[`.
+
+    AlexeyAB's Darknet takes the whole line as the name, including any bracket and comment.
+
+    Raises:
+        CfgError: the line has more than a name, and `dialect` has no reading of it.
+    """
+    name = stripped[1:].removesuffix("]")
+    if stripped == f"[{name}]" and name and "]" not in name:
+        return name
+    commented = dialects.section_name(raw)
+    if dialect == "alexeyab" or commented is None:
+        raise unknown_section(stripped, line, source, commented=commented)
+    if dialect is None:
+        warnings.add(line, dialects.section_difference(raw.strip(), commented))
+    return commented
 
 
 def _quoted(raw: str, stripped: str) -> str:

@@ -73,20 +73,7 @@ def network(
     key = builder.key(name)
     stock = builder.DETECTORS.get(key) or builder.CLASSIFIERS.get(key)
     if stock is None:
-        nearest = difflib.get_close_matches(key, builder.DETECTORS, n=1)
-        suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}" if nearest else ""
-        if _NOT_DARKNET.match(key):
-            # Similar in name only: its weights are PyTorch's, and no .weights file exists.
-            nearest = []
-            suggestion = f"; {name} is not a Darknet network and has no .weights files"
-        elif name.endswith(".cfg"):
-            suggestion = f"; a cfg is read by yolotf.parse_cfg({name!r})"
-        raise CfgError(
-            f"unknown network {name!r}{suggestion}; known: {', '.join(NAMES)}",
-            name=name,
-            known=NAMES,
-            nearest=builder.DETECTORS[nearest[0]].name if nearest else None,
-        )
+        raise _unknown(name)
     if classes is None:
         classes = stock.classes
     for option, count in (("classes", classes), ("channels", channels)):
@@ -99,16 +86,7 @@ def network(
     if size is None:
         size = stock.size
     height, width = _height_and_width(name, size)
-    for side, pixels in (("height", height), ("width", width)):
-        if pixels < stock.stride or pixels % stock.stride:
-            nearest_size = max(1, round(pixels / stock.stride)) * stock.stride
-            raise CfgError(
-                f"{stock.name}: {side} {pixels} is not a multiple of {stock.stride}; "
-                f"the nearest is {nearest_size}",
-                source=stock.name,
-                found=pixels,
-                nearest=nearest_size,
-            )
+    _check_multiples(stock, height, width)
     net = builder.Builder(classes)
     stock.build(net)
     first = builder.section(
@@ -116,6 +94,39 @@ def network(
     )
     text = cfg.sections_to_cfg([first, *net.sections])
     return cfg.parse_text(text, source=stock.name, name=stock.name)
+
+
+def _unknown(name: str) -> CfgError:
+    """Returns the error for an unknown name, with the likeliest correction."""
+    key = builder.key(name)
+    nearest = difflib.get_close_matches(key, builder.DETECTORS, n=1)
+    suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}" if nearest else ""
+    if _NOT_DARKNET.match(key):
+        # Similar in name only: its weights are PyTorch's, and no .weights file exists.
+        nearest = []
+        suggestion = f"; {name} is not a Darknet network and has no .weights files"
+    elif name.endswith(".cfg"):
+        suggestion = f"; a cfg is read by yolotf.parse_cfg({name!r})"
+    return CfgError(
+        f"unknown network {name!r}{suggestion}; known: {', '.join(NAMES)}",
+        name=name,
+        known=NAMES,
+        nearest=builder.DETECTORS[nearest[0]].name if nearest else None,
+    )
+
+
+def _check_multiples(stock: builder.Stock, height: int, width: int) -> None:
+    """Raises CfgError unless both sides are multiples of the coarsest head's stride."""
+    for side, pixels in (("height", height), ("width", width)):
+        if pixels < stock.stride or pixels % stock.stride:
+            nearest = max(1, round(pixels / stock.stride)) * stock.stride
+            raise CfgError(
+                f"{stock.name}: {side} {pixels} is not a multiple of {stock.stride}; "
+                f"the nearest is {nearest}",
+                source=stock.name,
+                found=pixels,
+                nearest=nearest,
+            )
 
 
 def _is_int(value: object) -> bool:
