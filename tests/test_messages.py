@@ -24,8 +24,6 @@ OTHERS_WORDS = {
     ("formats/test_convert.py", "'failed'"),
     ("runtime/test_memory.py", '"an image\'s copy"'),
     ("test_pages.py", "'page 1 ended the process'"),
-    # Ours, but only on some processors, so that it cannot be recorded.
-    ("inference/test_engines.py", "'does not support it on this processor'"),
 }
 """File of tests and pattern."""
 
