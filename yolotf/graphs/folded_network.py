@@ -21,8 +21,7 @@ from yolotf.graphs.frame_loop import run_in_order
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
 from yolotf.interfaces import Tensor
-from yolotf.weights import layout
-from yolotf.weights import op_library as _native
+from yolotf.weights import layout, op_library
 from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile, WeightsSource
 
@@ -82,7 +81,7 @@ def make_variables(shapes: Sequence[Sequence[int]]) -> list[Variable]:
 def _make_handles(shapes: Sequence[Sequence[int]]) -> list[Tensor]:
     if not tf.config.get_visible_devices("GPU"):
         try:
-            return list(_native.op_library().yolotf_variables(N=len(shapes), shapes=shapes))
+            return list(op_library.op_library().yolotf_variables(N=len(shapes), shapes=shapes))
         except TensorFlowVersionError:
             pass  # the load reports it
     handles = []

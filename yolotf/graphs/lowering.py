@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.layer import activation_of, registers
 from yolotf.graphs import activations
 from yolotf.graphs.lazy_concat import Chunk, LazyConcat
@@ -83,7 +82,7 @@ class Lowering:
             if in_parts is not None:
                 return in_parts
         if cls not in LOWERINGS:
-            raise graph_rules.refuse(self.network, layer, f"[{layer.type}] cannot be built")
+            raise graph_checks.refuse(self.network, layer, f"[{layer.type}] cannot be built")
         x = LOWERINGS[cls](self, layer, [value.whole() for value in inputs])
         return LazyConcat(self.ops, [Chunk(x, layer.output_shape.channels)])
 

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.errors import OutOfMemoryError
 from yolotf.graphs import sections as sections  # registers the footprints
 from yolotf.graphs.lowering import Footprint, footprint
@@ -40,7 +39,7 @@ def peak_floats(network: cfg.Network) -> int:
     """
     footprints: dict[int, Footprint] = {cfg.NETWORK_INPUT: Footprint()}
     peak = 0
-    for index in sorted(graph_rules.used_layers(network)):
+    for index in sorted(graph_checks.used_layers(network)):
         layer = network.layers[index]
         inputs = [footprints[number] for number in set(layer.inputs)]
         # Concatenated outputs may share parts, so only the largest counts.

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.roles import Role
 from yolotf.graphs import sections as sections  # registers the section writers
 from yolotf.graphs.lazy_concat import Chunk, LazyConcat
@@ -54,14 +53,14 @@ class NetworkGraph:
         self.network = network
         self.onednn = use_onednn
         self._as_stored = as_stored
-        self._used = sorted(graph_rules.used_layers(network))
+        self._used = sorted(graph_checks.used_layers(network))
         self._forms: dict[tuple[int, str], KernelForm] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.states: dict[str, tuple[int, ...]] = {}
         self.axes: dict[str, tuple[int, ...]] = {}
         for index in self._used:
             layer = network.layers[index]
-            graph_rules.check_layer(network, layer)
+            graph_checks.check_layer(network, layer)
             for name, part in layer.parts.items():
                 form = kernel_form(part, as_stored=as_stored, use_onednn=use_onednn)
                 self._forms[index, name] = form if part is layer else form._replace(blocks=1)
@@ -143,7 +142,7 @@ class NetworkGraph:
             scale = layout.folded(gamma, gamma, slot("scale"))
             return [beta, scale, layout.assignment(kernel, slot("kernel"))]
         elif kernel.transposed:
-            raise graph_rules.refuse(
+            raise graph_checks.refuse(
                 self.network,
                 layer,
                 "batch_normalize=1 in a file with a transposed kernel",
@@ -202,7 +201,7 @@ class NetworkGraph:
             outputs[index] = lowering.section(layer, [outputs[number] for number in layer.inputs])
             if written is not None and not fused:
                 written(layer, outputs[index].whole())
-        ends = graph_rules.output_layers(self.network)
+        ends = graph_checks.output_layers(self.network)
         return [outputs[index].whole() for index in ends], lowering.kept
 
     def _folded_shapes(self, layer: cfg.Layer) -> dict[str, tuple[int, ...]]:
@@ -227,7 +226,7 @@ class NetworkGraph:
             keys.append("dontloadscales")
         key = layer.set_key(*keys)
         if key:
-            raise graph_rules.refuse(
+            raise graph_checks.refuse(
                 self.network,
                 layer,
                 f"{key}=1, so the file holds no weights for it and it cannot be computed",

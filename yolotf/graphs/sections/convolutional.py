@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yolotf.darknet import cfg
-from yolotf.darknet import graph_checks as graph_rules
+from yolotf.darknet import cfg, graph_checks
 from yolotf.graphs import convolution, onednn, operations
 from yolotf.graphs.lazy_concat import Chunk, LazyConcat
 from yolotf.graphs.lowering import (
@@ -69,7 +68,7 @@ def _kernel_and_bias(
     lowering: Lowering, layer: cfg.Convolutional
 ) -> tuple[cfg.Convolutional, Tensor, Tensor]:
     """Returns the layer whose kernel is used, the kernel as it is multiplied, and the bias."""
-    owner = graph_rules.kernel_owner(lowering.network, layer)
+    owner = graph_checks.kernel_owner(lowering.network, layer)
     kernel, bias = lowering.array(owner, "kernel"), lowering.array(owner, "bias")
     if owner.flips_kernel:
         scale = lowering.array(owner, "scale") if owner.batch_normalize else None
