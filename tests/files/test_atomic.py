@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, whatever comes between."""
+"""Files and folders are replaced whole or not at all, whatever interrupts the write."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ from yolotf.files import atomic
 NEW, OLD = b"new" * 50_000, b"old" * 1000
 
 UNNAMED = ["unnamed", "named"]
-"""With files that have no name until they are complete, and on a file system without those."""
+"""File systems with O_TMPFILE, where a file has no name until it is complete, and without."""
 
 
 @pytest.fixture(params=UNNAMED)
@@ -51,7 +51,7 @@ WRITERS = [write, write_by_path, write_by_library_that_renames]
 
 
 def names(folder):
-    return sorted(one.name for one in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir())
 
 
 def umask():
@@ -63,7 +63,7 @@ def umask():
 @pytest.mark.usefixtures("file_system")
 @pytest.mark.parametrize("writer", WRITERS)
 class TestFile:
-    def test_a_new_one_is_readable_as_any_new_file(self, writer, tmp_path):
+    def test_new_file_has_the_default_mode(self, writer, tmp_path):
         writer(tmp_path / "a.bin")
         assert (tmp_path / "a.bin").read_bytes() == NEW
         assert stat.S_IMODE((tmp_path / "a.bin").stat().st_mode) == 0o666 & ~umask()
@@ -115,7 +115,7 @@ class TestFile:
         assert names(tmp_path / "real") == ["a", "b"]
 
     @pytest.mark.parametrize("name", ["n" * 255, "名" * 85, "new\nline", "-r", "\udcff"])
-    def test_any_name_will_do(self, writer, name, tmp_path):
+    def test_any_file_name_works(self, writer, name, tmp_path):
         path = tmp_path / name
         writer(path, OLD)
         writer(path)
@@ -124,7 +124,7 @@ class TestFile:
 
     @pytest.mark.parametrize("there", [True, False])
     @pytest.mark.parametrize("failing", ["fsync", "replace", "link", "fchmod"])
-    def test_what_fails_at_the_end_leaves_the_old(
+    def test_failed_last_step_keeps_the_old_file(
         self, writer, failing, there, tmp_path, monkeypatch
     ):
         path = tmp_path / "a.bin"
@@ -139,14 +139,14 @@ class TestFile:
             monkeypatch.setattr(Path, "replace", fails)
         with contextlib.suppress(OSError):
             writer(path)
-            # Not all of them are needed for every file.
+            # Not every writer calls every one of these functions.
             assert path.read_bytes() == NEW
             return
         assert names(tmp_path) == (["a.bin"] if there else [])
         assert not there or path.read_bytes() == OLD
 
     @pytest.mark.parametrize("there", [True, False])
-    def test_a_folder_that_cannot_be_synced_fails_before_anything_is_replaced(
+    def test_folder_that_cannot_be_synced_fails_before_anything_is_replaced(
         self, writer, there, tmp_path, monkeypatch
     ):
         path = tmp_path / "a.bin"
@@ -159,7 +159,7 @@ class TestFile:
         assert names(tmp_path) == (["a.bin"] if there else [])
         assert not there or path.read_bytes() == OLD
 
-    def test_a_folder_that_cannot_be_synced_afterwards_is_said_as_it_is(
+    def test_folder_sync_that_fails_after_the_replacement_is_reported(
         self, writer, tmp_path, monkeypatch
     ):
         path = tmp_path / "a.bin"
@@ -170,12 +170,12 @@ class TestFile:
         assert path.read_bytes() == NEW
         assert names(tmp_path) == ["a.bin"]
 
-    def test_a_folder_that_needs_no_sync_is_fine(self, writer, tmp_path, monkeypatch):
+    def test_file_system_that_cannot_sync_folders_is_accepted(self, writer, tmp_path, monkeypatch):
         fail_folder_sync(monkeypatch, calls=0, number=errno.EINVAL)
         writer(tmp_path / "a.bin")
         assert (tmp_path / "a.bin").read_bytes() == NEW
 
-    def test_an_exception_leaves_the_old(self, writer, tmp_path):
+    def test_exception_keeps_the_old_file(self, writer, tmp_path):
         path = tmp_path / "a.bin"
         path.write_bytes(OLD)
 
@@ -193,7 +193,7 @@ class TestFile:
 
 
 def fail_folder_sync(monkeypatch, calls, number=errno.EIO):
-    """Lets `fsync` of folders fail after so many calls."""
+    """Makes `fsync` of folders fail after `calls` calls that succeed."""
     real, done = os.fsync, []
 
     def fsync(descriptor):
@@ -220,7 +220,7 @@ _WITHOUT_RIGHTS = """
 """
 
 
-def test_without_rights_as_much_as_may_be_is_kept(tmp_path):
+def test_unprivileged_write_keeps_what_it_may_of_owner_and_mode(tmp_path):
     if os.geteuid():
         pytest.skip("needs root")
     folder = tmp_path / "all"
@@ -245,14 +245,14 @@ def test_without_rights_as_much_as_may_be_is_kept(tmp_path):
     assert stat.S_IMODE(status.st_mode) == 0o754
 
 
-# What a kill leaves.
+# Processes that are killed while they write.
 
 _KILLED = """
     import os, signal, sys
     from pathlib import Path
     from yolotf.files import atomic
 
-    what, path, number, moment, named = sys.argv[1:]
+    kind, path, number, moment, named = sys.argv[1:]
     if named == "named":
         del os.O_TMPFILE
     moment, calls = int(moment), 0
@@ -274,11 +274,11 @@ _KILLED = """
         for name in names.split():
             setattr(module, name, counted(getattr(module, name)))
     Path.rename = counted(Path.rename)
-    if what == "file":
+    if kind == "file":
         with atomic.replacing_file(path) as file:
             for _ in range(3):
                 counted(file.write)(b"new" * 50_000)
-    elif what == "path":
+    elif kind == "path":
         with atomic.replacing_path(path) as ready:
             counted(ready.write_bytes)(b"new" * 150_000)
     else:
@@ -289,10 +289,10 @@ _KILLED = """
 """
 
 
-def killed(what, path, number, moment, named):
-    """Runs a write that dies at its `moment`-th call to the system; None when it lived on."""
+def killed(kind, path, number, moment, named):
+    """Runs a write that kills itself at its `moment`-th system call; whether it was killed."""
     code = textwrap.dedent(_KILLED)
-    arguments = [what, str(path), str(int(number)), str(moment), named]
+    arguments = [kind, str(path), str(int(number)), str(moment), named]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -306,60 +306,60 @@ def killed(what, path, number, moment, named):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-@pytest.mark.parametrize("what", ["file", "path"])
+@pytest.mark.parametrize("kind", ["file", "path"])
 @pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
-def test_a_kill_at_any_call_leaves_no_part(what, number, there, tmp_path):
+def test_a_kill_at_any_call_leaves_no_part(kind, number, there, tmp_path):
     path = tmp_path / "out/a.bin"
     path.parent.mkdir()
     (tmp_path / "tmp").mkdir()
-    left = []
+    moments_with_leftovers = []
     for moment in range(1, 100):
         path.unlink(missing_ok=True)
         if there:
             path.write_bytes(OLD)
-        if not killed(what, path, number, moment, "unnamed"):
+        if not killed(kind, path, number, moment, "unnamed"):
             break
-        found = names(path.parent)
-        if len(found) > 1 or found != (["a.bin"] if there else found):
-            left.append(moment)
+        entries = names(path.parent)
+        if len(entries) > 1 or entries != (["a.bin"] if there else entries):
+            moments_with_leftovers.append(moment)
         assert not path.exists() or path.read_bytes() in (OLD, b"new" * 150_000)
         assert there <= path.exists()
     assert moment > 8
-    # Between `linkat` and `rename` alone.
-    assert len(left) <= (2 if there else 0)
+    # Only a kill between `linkat` and `rename` leaves a part.
+    assert len(moments_with_leftovers) <= (2 if there else 0)
     write(path)
     assert names(path.parent) == ["a.bin"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["file", "path", "folder"])
-def test_what_a_kill_leaves_where_files_need_names_goes_with_the_next_write(what, tmp_path):
+@pytest.mark.parametrize("kind", ["file", "path", "folder"])
+def test_next_write_removes_named_parts_that_a_kill_left(kind, tmp_path):
     path = tmp_path / "out/a.bin"
     path.parent.mkdir()
     (tmp_path / "tmp").mkdir()
-    old = path / "part" if what == "folder" else path
+    old = path / "part" if kind == "folder" else path
     old.parent.mkdir(exist_ok=True)
     old.write_bytes(OLD)
     for moment in range(1, 200):
-        alive = not killed(what, path, signal.SIGKILL, moment, "named")
+        alive = not killed(kind, path, signal.SIGKILL, moment, "named")
         assert old.read_bytes() in (OLD, b"new" * 150_000), moment
         if alive:
             break
         old.write_bytes(OLD)
-        # Each write clears what those before it have left.
+        # Each write removes the parts that earlier writes left.
         assert len(names(path.parent)) <= 2
     assert moment > 8
     assert names(path.parent) == ["a.bin"]
 
 
-def test_a_part_that_somebody_writes_is_left_alone(tmp_path):
+def test_part_that_another_process_is_writing_is_kept(tmp_path):
     path, other = tmp_path / "a.bin", tmp_path / ".a.bin.00c0ffee.part"
     other.write_bytes(b"being written")
     strangers = [".a.bin.00c0ffee.partial", ".b.bin.00c0ffee.part", ".a.bin.xyz.part"]
     for name in strangers:
         (tmp_path / name).write_bytes(b"")
-    with other.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with other.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
         write(path)
         assert other.exists()
     write(path)
@@ -384,22 +384,22 @@ def exchange(request, monkeypatch):
 
 @pytest.mark.usefixtures("exchange")
 class TestFolder:
-    def test_it_is_replaced_whole_and_stays_whose_it_was(self, tmp_path):
+    def test_folder_is_replaced_whole_and_keeps_owner_and_modes(self, tmp_path):
         path = tmp_path / "served"
         write_folder(path, OLD)
         (path / "left-over").touch()
         root = not os.geteuid()
-        for one in (path, *path.rglob("*")):
-            one.chmod(0o2750 if one.is_dir() else 0o640)
+        for path_inside in (path, *path.rglob("*")):
+            path_inside.chmod(0o2750 if path_inside.is_dir() else 0o640)
             if root:
-                os.chown(one, 12345, 23456)
-                one.chmod(0o2750 if one.is_dir() else 0o640)
+                os.chown(path_inside, 12345, 23456)
+                path_inside.chmod(0o2750 if path_inside.is_dir() else 0o640)
         write_folder(path)
         assert names(path) == ["inner"]
         assert (path / "inner/part").read_bytes() == NEW
-        for one in (path, *path.rglob("*")):
-            status = one.stat()
-            assert stat.S_IMODE(status.st_mode) == (0o2750 if one.is_dir() else 0o640)
+        for path_inside in (path, *path.rglob("*")):
+            status = path_inside.stat()
+            assert stat.S_IMODE(status.st_mode) == (0o2750 if path_inside.is_dir() else 0o640)
             if root:
                 assert (status.st_uid, status.st_gid) == (12345, 23456)
         assert names(tmp_path) == ["served"]
@@ -437,7 +437,7 @@ class TestFolder:
         write_folder(path)
         assert names(tmp_path) == ["served"]
 
-    def test_an_old_one_that_a_kill_left_aside_is_put_back(self, tmp_path):
+    def test_old_folder_that_a_kill_left_aside_is_put_back(self, tmp_path):
         path, aside = tmp_path / "served", tmp_path / ".served.00c0ffee.part"
         write_folder(path, OLD)
         aside.mkdir()
@@ -473,7 +473,7 @@ def write_parts(path, content=NEW, **options):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """An older output of parts, and files of its owner's in all places."""
+    """An older output of parts, with the user's own files beside and inside them."""
     path = tmp_path / "served"
     write_parts(path, OLD)
     for name in ("notes", "extra/names", "extra/requests", "own/deep/file"):
@@ -494,7 +494,7 @@ def tree(folder):
 
 
 class TestFolderOfParts:
-    def test_the_parts_alone_are_replaced(self, mixed, tmp_path):
+    def test_only_the_parts_are_replaced(self, mixed, tmp_path):
         others = {"notes": b"mine", "extra/requests": b"mine", "own/deep/file": b"mine"}
         write_parts(mixed)
         assert tree(mixed) == {
@@ -505,7 +505,7 @@ class TestFolderOfParts:
         }
         assert names(tmp_path) == ["served"]
 
-    def test_without_others_the_whole_folder_changes_places(self, tmp_path):
+    def test_folder_that_holds_only_parts_is_exchanged_whole(self, tmp_path):
         path = tmp_path / "served"
         write_parts(path, OLD)
         before = path.stat().st_ino
@@ -513,7 +513,7 @@ class TestFolderOfParts:
         assert path.stat().st_ino != before
         assert tree(path) == {"model.pb": NEW, "variables/data": NEW}
 
-    def test_it_is_refused_where_a_part_is_not_to_be_overwritten(self, mixed):
+    def test_existing_part_is_refused_without_overwrite(self, mixed):
         before = tree(mixed)
         with refused(FileExistsError):
             write_parts(mixed, overwrite=False)
@@ -536,7 +536,7 @@ class TestFolderOfParts:
 
     @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
     @pytest.mark.parametrize("moment", range(2, 10))
-    def test_what_comes_between_any_two_steps_leaves_the_old_or_the_new(
+    def test_failure_between_any_two_steps_leaves_the_old_or_the_new_folder(
         self, moment, error, mixed, tmp_path, monkeypatch
     ):
         before = tree(mixed)
@@ -562,7 +562,7 @@ class TestFolderOfParts:
         assert tree(mixed) in (before, after)
         assert names(tmp_path) == ["served"]
 
-    def test_what_a_kill_left_aside_is_put_back_by_the_next_write(self, mixed, tmp_path):
+    def test_next_write_puts_back_parts_that_a_kill_left_aside(self, mixed, tmp_path):
         before = tree(mixed)
         aside = tmp_path / ".served.00c0ffee.part"
         (aside / "replaced").mkdir(parents=True)
@@ -581,7 +581,7 @@ class TestFolderOfParts:
 @pytest.mark.usefixtures("file_system")
 @pytest.mark.parametrize("writer", [write, write_by_path])
 class TestRefusals:
-    def test_a_file_is_not_overwritten_unless_that_is_wanted(self, writer, tmp_path):
+    def test_existing_file_is_refused_without_overwrite(self, writer, tmp_path):
         path = tmp_path / "a.bin"
         path.write_bytes(OLD)
         with refused(FileExistsError) as caught:
@@ -590,7 +590,9 @@ class TestRefusals:
         assert (path.read_bytes(), names(tmp_path)) == (OLD, ["a.bin"])
 
     @pytest.mark.parametrize("before_check", [True, False])
-    def test_nor_is_one_that_appears_meanwhile(self, writer, before_check, tmp_path, monkeypatch):
+    def test_file_that_appears_during_the_write_is_not_overwritten(
+        self, writer, before_check, tmp_path, monkeypatch
+    ):
         path = tmp_path / "a.bin"
         finish = atomic._prepare_to_publish
 
@@ -606,7 +608,7 @@ class TestRefusals:
         assert (path.read_bytes(), names(tmp_path)) == (OLD, ["a.bin"])
 
     @pytest.mark.parametrize("link", [os.link, os.symlink])
-    def test_an_input_is_never_replaced_by_whatever_name(self, writer, link, tmp_path):
+    def test_input_is_never_replaced_under_any_name(self, writer, link, tmp_path):
         path = tmp_path / "a.bin"
         path.write_bytes(OLD)
         link(path, tmp_path / "other")
@@ -616,7 +618,7 @@ class TestRefusals:
         assert path.read_bytes() == OLD
 
 
-def test_a_file_is_written_where_no_temporary_folder_can_be(tmp_path, monkeypatch):
+def test_file_is_written_where_no_temporary_folder_exists(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     (tmp_path / "out").mkdir()
     write_by_path(tmp_path / "out/a.bin")
@@ -625,10 +627,10 @@ def test_a_file_is_written_where_no_temporary_folder_can_be(tmp_path, monkeypatc
 
 
 def test_a_folder_is_never_missing_for_its_readers(tmp_path):
-    """Where the file system can exchange two names."""
+    """Holds where the file system can exchange two names in one step."""
     probe = [tmp_path / "one", tmp_path / "two"]
-    for one in probe:
-        one.mkdir()
+    for folder in probe:
+        folder.mkdir()
     if not atomic._exchange(*probe):
         pytest.skip("this file system cannot exchange two names")
     path = tmp_path / "served"

@@ -1,4 +1,4 @@
-"""JSON of any numbers."""
+"""JSON of numbers that JSON cannot express: infinities and NaN."""
 
 import json
 
@@ -9,13 +9,13 @@ def refuse(word):
     raise AssertionError(word)
 
 
-def test_what_json_has_no_word_for_is_null():
+def test_infinities_and_nan_become_null():
     box = {"xyxy": (float("-inf"), 1.5, float("inf"), float("nan")), "names": ["ß", None, True]}
-    found = json.loads(to_json({"boxes": [box]}), parse_constant=refuse)
-    assert found == {"boxes": [{"xyxy": [None, 1.5, None, None], "names": ["ß", None, True]}]}
+    decoded = json.loads(to_json({"boxes": [box]}), parse_constant=refuse)
+    assert decoded == {"boxes": [{"xyxy": [None, 1.5, None, None], "names": ["ß", None, True]}]}
 
 
-def test_all_else_is_as_it_was():
+def test_other_values_are_written_as_json_dumps_writes_them():
     facts = {"a": [1, 2.5, "x"], "b": {"c": False}}
     assert to_json(facts) == json.dumps(facts)
     assert to_json(facts, indent=2) == json.dumps(facts, indent=2)
