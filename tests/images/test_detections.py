@@ -1,4 +1,4 @@
-"""Detections as numbers, dictionary and drawing."""
+"""`Detections`: arrays, filters, label files, JSON and drawings."""
 
 import json
 import subprocess
@@ -21,37 +21,37 @@ from yolotf.images.read import open_picture
 NAMES = ("person", "bicycle", "car")
 
 
-def some():
+def two_detections():
     return Detections.of(
         [[10, 20, 60, 90], [30.5, -8, 130, 50]], [0.9, 0.4], [2, 7], class_names=NAMES
     )
 
 
-def test_detections_hold_arrays_and_one_name_each():
-    found = some()
-    assert len(found) == 2
-    assert (found.xyxy.shape, found.xyxy.dtype) == ((2, 4), np.float32)
-    assert (found.scores.dtype, found.classes.dtype) == (np.float32, np.int64)
-    assert found.labels == ("car", "class 7")
-    first, second = found
+def test_detections_hold_arrays_and_a_label_each():
+    detections = two_detections()
+    assert len(detections) == 2
+    assert (detections.xyxy.shape, detections.xyxy.dtype) == ((2, 4), np.float32)
+    assert (detections.scores.dtype, detections.classes.dtype) == (np.float32, np.int64)
+    assert detections.labels == ("car", "class 7")
+    first, second = detections
     assert (first.name, first.class_id, first.xyxy) == ("car", 2, (10, 20, 60, 90))
     assert second.score == pytest.approx(0.4)
-    assert str(found).splitlines()[0] == "car      0.90  (10, 20)-(60, 90)"
+    assert str(detections).splitlines()[0] == "car      0.90  (10, 20)-(60, 90)"
 
 
-def three():
+def three_detections():
     return Detections.of(
         [[10, 20, 60, 90], [30.5, -8, 130, 50], [0, 0, 5, 5]], [0.9, 0.4, 0.3], [2, 7, 2], NAMES
     )
 
 
 def test_index_gives_one_detection():
-    found = three()
-    assert found[0] == next(iter(found))
-    assert found[-1].score == pytest.approx(0.3)
-    assert found[np.int64(1)].name == "class 7"
+    detections = three_detections()
+    assert detections[0] == next(iter(detections))
+    assert detections[-1].score == pytest.approx(0.3)
+    assert detections[np.int64(1)].name == "class 7"
     with pytest.raises(IndexError):
-        found[3]
+        detections[3]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_index_gives_one_detection():
 def test_slices_masks_and_indices_select(index, scores):
     if isinstance(index, list) and not index:
         index = np.array(index, int)
-    selected = three()[index]
+    selected = three_detections()[index]
     assert isinstance(selected, Detections)
     np.testing.assert_allclose(selected.scores, scores, rtol=1e-6)
     assert len(selected.labels) == len(selected.xyxy) == len(selected.classes) == len(scores)
@@ -76,20 +76,20 @@ def test_slices_masks_and_indices_select(index, scores):
 
 def test_mask_of_another_length_is_refused():
     with pytest.raises(IndexError):
-        three()[np.array([True, False])]
+        three_detections()[np.array([True, False])]
 
 
 def test_filter_by_score_and_class():
-    found = three()
-    assert found.filter(score=0.4 - 1e-6).classes.tolist() == [2, 7]
-    assert found.filter(classes="car").scores.tolist() == found[[0, 2]].scores.tolist()
-    assert found.filter(classes=[7, "car"], score=0.5).labels == ("car",)
-    assert len(found.filter(classes=0)) == 0
-    assert len(found.filter()) == 3
+    detections = three_detections()
+    assert detections.filter(score=0.4 - 1e-6).classes.tolist() == [2, 7]
+    assert detections.filter(classes="car").scores.tolist() == detections[[0, 2]].scores.tolist()
+    assert detections.filter(classes=[7, "car"], score=0.5).labels == ("car",)
+    assert len(detections.filter(classes=0)) == 0
+    assert len(detections.filter()) == 3
 
 
-def test_labels_of_darknet_are_relative_and_cut_at_the_edge():
-    lines = three().to_yolo((100, 120)).splitlines()
+def test_darknet_labels_are_relative_and_cut_at_the_edge():
+    lines = three_detections().to_yolo((100, 120)).splitlines()
     assert lines[0] == "2 0.291667 0.550000 0.416667 0.700000"
     number, x, y, width, height = lines[1].split()
     assert (number, float(y), float(height)) == ("7", 0.25, 0.5)
@@ -98,7 +98,7 @@ def test_labels_of_darknet_are_relative_and_cut_at_the_edge():
 
 
 def test_results_for_coco_have_left_top_width_height():
-    results = three().to_coco(42, category_ids={2: 3, 7: 90})
+    results = three_detections().to_coco(42, category_ids={2: 3, 7: 90})
     assert results[0] == {
         "image_id": 42,
         "category_id": 3,
@@ -106,26 +106,26 @@ def test_results_for_coco_have_left_top_width_height():
         "score": pytest.approx(0.9),
     }
     assert results[1]["bbox"] == [30.5, -8, 99.5, 58]
-    assert three().to_coco("a", (100, 120))[1]["bbox"] == [30.5, 0, 89.5, 50]
-    assert [result["category_id"] for result in three().to_coco(1)] == [3, 8, 3]
+    assert three_detections().to_coco("a", (100, 120))[1]["bbox"] == [30.5, 0, 89.5, 50]
+    assert [result["category_id"] for result in three_detections().to_coco(1)] == [3, 8, 3]
     json.dumps(results)
 
 
-def test_the_dictionary_survives_json():
-    kept = json.loads(json.dumps(some().to_dict()))
-    assert [one["name"] for one in kept["detections"]] == ["car", "class 7"]
-    assert kept["detections"][1]["xyxy"] == [30.5, -8, 130, 50]
-    assert kept["detections"][1]["class"] == 7
+def test_to_dict_survives_json():
+    decoded = json.loads(json.dumps(two_detections().to_dict()))
+    assert [detection["name"] for detection in decoded["detections"]] == ["car", "class 7"]
+    assert decoded["detections"][1]["xyxy"] == [30.5, -8, 130, 50]
+    assert decoded["detections"][1]["class"] == 7
 
 
-def test_nothing_found_is_empty_not_wrong():
-    none = Detections.of([], [], [])
-    assert none.xyxy.shape == (0, 4)
-    assert list(none) == []
-    assert none.to_dict() == {"detections": []}
-    assert str(none) == "nothing found"
+def test_no_detections_are_drawn_and_printed_as_none():
+    empty = Detections.of([], [], [])
+    assert empty.xyxy.shape == (0, 4)
+    assert list(empty) == []
+    assert empty.to_dict() == {"detections": []}
+    assert str(empty) == "nothing found"
     picture = np.full((20, 30, 3), 7, np.uint8)
-    np.testing.assert_array_equal(none.draw(picture), picture)
+    np.testing.assert_array_equal(empty.draw(picture), picture)
 
 
 def test_arrays_of_different_lengths_are_refused():
@@ -135,8 +135,8 @@ def test_arrays_of_different_lengths_are_refused():
 
 def test_drawing_marks_the_box_and_leaves_the_rest(tmp_path):
     picture = np.full((300, 400, 3), 128, np.uint8)
-    found = Detections.of([[100, 100, 200, 250]], [0.75], [1], NAMES)
-    drawn = np.asarray(found.draw(picture, tmp_path / "out.png"))
+    detections = Detections.of([[100, 100, 200, 250]], [0.75], [1], NAMES)
+    drawn = np.asarray(detections.draw(picture, tmp_path / "out.png"))
     colour = class_colour(1)
     for row, column in ((150, 100), (150, 200), (250, 150)):
         assert tuple(drawn[row, column]) == colour
@@ -174,12 +174,12 @@ def test_boxes_beyond_the_edge_are_drawn_with_their_label_inside(box):
 def test_labels_of_boxes_at_one_place_do_not_cover_each_other():
     picture = np.zeros((400, 400, 3), np.uint8)
     boxes, scores, classes = [[100, 100, 300, 300]] * 2, [0.9, 0.5], [0, 1]
-    both = np.asarray(Detections.of(boxes, scores, classes, NAMES).draw(picture))
+    drawn = np.asarray(Detections.of(boxes, scores, classes, NAMES).draw(picture))
     for number in (0, 1):
         alone = Detections.of(boxes[:1], [scores[number]], [classes[number]], NAMES)
         area = (np.asarray(alone.draw(picture)) == class_colour(number)).all(2).sum()
         line = 2 * 4 * 200
-        assert (both == class_colour(number)).all(2).sum() > area - line > 300
+        assert (drawn == class_colour(number)).all(2).sum() > area - line > 300
 
 
 def test_letters_and_lines_grow_with_the_picture():
@@ -197,8 +197,8 @@ def test_letters_and_lines_grow_with_the_picture():
 def test_pictures_may_be_arrays(shape, dtype):
     values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     array = values if dtype == np.uint8 else values.astype(np.float32) / 255
-    found = np.asarray(open_picture(array))
-    np.testing.assert_array_equal(found, values.reshape(found.shape))
+    image = np.asarray(open_picture(array))
+    np.testing.assert_array_equal(image, values.reshape(image.shape))
 
 
 def test_arrays_of_other_shapes_are_refused():
@@ -215,7 +215,7 @@ def test_photographs_are_turned_upright(tmp_path):
         np.testing.assert_array_equal(open_picture(source), np.rot90(np.asarray(image), -1))
 
 
-def test_a_file_that_is_no_picture_is_an_os_error(tmp_path):
+def test_file_that_is_no_image_is_an_os_error(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
     with refused(OSError):
         open_picture(tmp_path / "a.jpg")
@@ -237,7 +237,7 @@ def test_detections_do_not_need_tensorflow():
 
 
 def laboratory(colours):
-    """CIELAB, in which distances are what an eye tells apart; written from the standard."""
+    """CIELAB colours, whose distances match what an eye sees; written from the standard."""
     linear = np.asarray(colours) / 255
     linear = np.where(linear > 0.04045, ((linear + 0.055) / 1.055) ** 2.4, linear / 12.92)
     matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
@@ -247,7 +247,7 @@ def laboratory(colours):
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-def test_eighty_classes_are_told_apart():
+def test_eighty_classes_have_colours_an_eye_can_tell_apart():
     places = laboratory([class_colour(number) for number in range(80)])
     distances = np.linalg.norm(places[:, None] - places, axis=2)
     assert distances[~np.eye(80, dtype=bool)].min() > 19
@@ -256,8 +256,8 @@ def test_eighty_classes_are_told_apart():
 
 def labelled(name, **options):
     picture = np.zeros((200, 400, 3), np.uint8)
-    found = Detections.of([[20, 100, 300, 190]], [0.5], [0], [name])
-    return np.asarray(found.draw(picture, **options))
+    detections = Detections.of([[20, 100, 300, 190]], [0.5], [0], [name])
+    return np.asarray(detections.draw(picture, **options))
 
 
 def installed(letters):
@@ -269,16 +269,16 @@ def test_labels_in_any_script_an_installed_font_has(name):
     letters = "".join(sorted({letter for letter in name if not letter.isascii()}))
     with warnings.catch_warnings(record=True) as missing:
         warnings.simplefilter("always")
-        found = installed(letters)
+        font = installed(letters)
     if missing:
         pytest.skip("no installed font has these letters")
     drawn = labelled(name)
-    np.testing.assert_array_equal(drawn, labelled(name, font=found))
+    np.testing.assert_array_equal(drawn, labelled(name, font=font))
     other = "".join(chr(ord(letter) ^ 1) for letter in name)
-    assert np.any(drawn != labelled(other, font=found))
+    assert np.any(drawn != labelled(other, font=font))
 
 
-def test_letters_no_font_has_are_said(monkeypatch, tmp_path):
+def test_letters_that_no_font_has_are_warned_of(monkeypatch, tmp_path):
     monkeypatch.setattr(fonts, "folders", lambda: (tmp_path,))
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     with messages.warned(UserWarning, hide=r"(?<=letters ).*?(?=;)"):
@@ -286,13 +286,13 @@ def test_letters_no_font_has_are_said(monkeypatch, tmp_path):
     labelled("dog")
 
 
-def test_a_letter_no_font_has_costs_no_other_letter_its_font():
+def test_letter_without_a_font_leaves_the_others_theirs():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert installed("собак\U0010fffd") == installed("собак")
 
 
-def test_a_font_that_is_none_is_refused(tmp_path):
+def test_broken_font_is_refused(tmp_path):
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     with refused(OSError):
         labelled("dog", font=tmp_path / "broken.ttf")
@@ -315,24 +315,24 @@ def test_line_breaks_in_a_name_stay_in_one_line():
 
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("edges", [(-np.inf, np.inf), (np.nan, np.nan)])
-def test_sides_without_end_are_drawn_from_edge_to_edge(axis, edges):
+def test_infinite_sides_are_drawn_from_edge_to_edge(axis, edges):
     box = np.array([100, 80, 200, 120], np.float32)
     box[axis], box[axis + 2] = edges
     picture = np.zeros((200, 400, 3), np.uint8)
-    found = Detections.of([box], [0.5], [0])
-    lit = (np.asarray(found.draw(picture, labels=False)) == class_colour(0)).all(2)
+    detections = Detections.of([box], [0.5], [0])
+    lit = (np.asarray(detections.draw(picture, labels=False)) == class_colour(0)).all(2)
     rows, columns = np.nonzero(lit)
     wanted = (80, 120, 0, 399) if axis == 0 else (0, 199, 100, 200)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == wanted
 
 
-def test_supervision_gets_arrays_and_names(monkeypatch):
+def test_to_supervision_hands_over_arrays_and_names(monkeypatch):
     module = types.ModuleType("supervision")
     module.Detections = types.SimpleNamespace
     monkeypatch.setitem(sys.modules, "supervision", module)
-    theirs = some().to_supervision()
-    np.testing.assert_array_equal(theirs.xyxy, some().xyxy)
-    np.testing.assert_array_equal(theirs.confidence, some().scores)
+    theirs = two_detections().to_supervision()
+    np.testing.assert_array_equal(theirs.xyxy, two_detections().xyxy)
+    np.testing.assert_array_equal(theirs.confidence, two_detections().scores)
     assert theirs.class_id.tolist() == [2, 7]
     assert theirs.data["class_name"].tolist() == ["car", "class 7"]
 
@@ -340,53 +340,55 @@ def test_supervision_gets_arrays_and_names(monkeypatch):
 def test_without_supervision_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with refused(ImportError):
-        some().to_supervision()
+        two_detections().to_supervision()
 
 
-def test_a_drawing_never_replaces_its_picture_and_others_only_if_wanted(tmp_path):
+def test_drawing_never_replaces_its_image_and_other_files_only_with_overwrite(tmp_path):
     picture, other = tmp_path / "a.png", tmp_path / "b.png"
     Image.new("RGB", (40, 30)).save(picture)
     before = picture.read_bytes()
-    found = Detections.of(np.zeros((0, 4)), [], [])
+    empty = Detections.of(np.zeros((0, 4)), [], [])
     (tmp_path / "link.png").symlink_to(picture)
     for path in (picture, tmp_path / "link.png"):
         with refused(FileExistsError):
-            found.draw(picture, path)
+            empty.draw(picture, path)
     other.write_bytes(b"mine")
     with refused(FileExistsError):
-        found.draw(picture, other, overwrite=False)
+        empty.draw(picture, other, overwrite=False)
     assert other.read_bytes() == b"mine"
-    found.draw(picture, other)
+    empty.draw(picture, other)
     with Image.open(other) as drawing:
         assert drawing.size == (40, 30)
     assert picture.read_bytes() == before
     for name in ("a", "a.xyz", "a.fli"):
         with refused(ValueError):
-            found.draw(picture, tmp_path / name)
+            empty.draw(picture, tmp_path / name)
 
 
-def test_a_box_of_two_classes_is_one_line_of_labels():
+def test_box_of_two_classes_is_one_label_line():
     boxes = [[10, 10, 30, 30], [0, 0, 5, 5], [10, 10, 30, 30], [10, 10, 30, 31]]
-    found = Detections.of(boxes, [0.9, 0.8, 0.7, 0.6], [7, 1, 5, 5])
-    assert found.to_yolo((100, 100)).splitlines() == [
+    detections = Detections.of(boxes, [0.9, 0.8, 0.7, 0.6], [7, 1, 5, 5])
+    assert detections.to_yolo((100, 100)).splitlines() == [
         "7 0.200000 0.200000 0.200000 0.200000",
         "1 0.025000 0.025000 0.050000 0.050000",
         "5 0.200000 0.205000 0.200000 0.210000",
     ]
-    assert found.to_yolo((100, 100), scores=True).splitlines()[0].endswith(" 0.200000 0.900000")
+    assert (
+        detections.to_yolo((100, 100), scores=True).splitlines()[0].endswith(" 0.200000 0.900000")
+    )
     assert Detections.of([], [], []).to_yolo((100, 100)) == ""
 
 
-def test_a_class_that_cannot_be_there_is_refused():
-    found = Detections.of([[0, 0, 4, 4], [1, 1, 5, 5]], [0.9, 0.8], [1, 0], ["cat", "dog"])
-    assert found[found.scores > 0.85].class_names == ("cat", "dog")
-    assert found.class_names[found.classes[0]] == "dog"
-    assert len(found.filter(classes="cat")) == len(found.filter(classes=[0])) == 1
-    assert len(found[:0].filter(classes="cat")) == 0
+def test_filter_refuses_an_unknown_class():
+    detections = Detections.of([[0, 0, 4, 4], [1, 1, 5, 5]], [0.9, 0.8], [1, 0], ["cat", "dog"])
+    assert detections[detections.scores > 0.85].class_names == ("cat", "dog")
+    assert detections.class_names[detections.classes[0]] == "dog"
+    assert len(detections.filter(classes="cat")) == len(detections.filter(classes=[0])) == 1
+    assert len(detections[:0].filter(classes="cat")) == 0
     with refused(YolotfError):
-        found.filter(classes=["dog", "Cat"])
+        detections.filter(classes=["dog", "Cat"])
     with refused(YolotfError):
-        found.filter(classes=2)
+        detections.filter(classes=2)
     nameless = Detections.of([[0, 0, 4, 4]], [0.9], [1])
     assert len(nameless.filter(classes="class 1")) == len(nameless.filter(classes=1)) == 1
     with refused(YolotfError):

@@ -1,4 +1,4 @@
-"""Everything a picture may be given as, and what is refused, by name and with the fix."""
+"""Reading images: every accepted source, and the values that are refused."""
 
 import gzip
 import io
@@ -22,7 +22,7 @@ def encoded(image, kind="PNG", **options):
     return file.getvalue()
 
 
-def given(path):
+def sources(path):
     png = encoded(Image.fromarray(PIXELS))
     path.write_bytes(png)
     return {
@@ -44,7 +44,7 @@ def given(path):
 
 @pytest.mark.parametrize("form", ["path", "text", "pillow"])
 def test_files_are_read(form, tmp_path):
-    pixels = read_picture(given(tmp_path / "a.png")[form], 3)
+    pixels = read_picture(sources(tmp_path / "a.png")[form], 3)
     np.testing.assert_array_equal(pixels, PIXELS)
 
 
@@ -63,13 +63,13 @@ def test_files_are_read(form, tmp_path):
         "rgba",
     ],
 )
-def test_what_is_in_memory_is_read(form, tmp_path):
-    picture = given(tmp_path / "a.png")[form]
+def test_images_in_memory_are_read(form, tmp_path):
+    picture = sources(tmp_path / "a.png")[form]
     np.testing.assert_array_equal(read_picture(picture, 3), PIXELS)
 
 
 def test_open_files_are_read(tmp_path):
-    given(tmp_path / "a.png")
+    sources(tmp_path / "a.png")
     with (tmp_path / "a.png").open("rb") as file:
         np.testing.assert_array_equal(read_picture(file, 3), PIXELS)
 
@@ -88,8 +88,8 @@ def test_resizing_may_overshoot_a_little():
     assert pixels.max() > 1
 
 
-def test_bgr_is_of_arrays_alone(tmp_path):
-    forms = given(tmp_path / "a.png")
+def test_bgr_applies_to_arrays_only(tmp_path):
+    forms = sources(tmp_path / "a.png")
     np.testing.assert_array_equal(read_picture(PIXELS[..., ::-1], 3, bgr=True), PIXELS)
     np.testing.assert_array_equal(open_picture(PIXELS[..., ::-1], bgr=True), PIXELS)
     for form in ("path", "pillow", "bytes"):
@@ -118,14 +118,14 @@ def test_four_channels_of_files(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
-def test_sixteen_bits_are_scaled(kind):
+def test_sixteen_bit_images_are_scaled_to_eight(kind):
     deep = np.array([[0, 257, 25700, 65535]], np.uint16)
     wanted = [[0, 1, 100, 255]]
     assert np.asarray(open_picture(encoded(Image.fromarray(deep), kind))).tolist() == wanted
     assert read_picture(encoded(Image.fromarray(deep), kind), 3)[0, :, 1].tolist() == wanted[0]
 
 
-def test_wide_integers_of_eight_bits_stay():
+def test_wide_integers_up_to_255_are_kept():
     image = Image.fromarray(np.array([[3, 255]], np.int32))
     assert np.asarray(open_picture(image)).tolist() == [[3, 255]]
     with messages.refused(ValueError):
@@ -156,12 +156,12 @@ def test_wide_integers_of_eight_bits_stay():
         (np.zeros((9, 9, 7), np.uint8), ValueError),
     ],
 )
-def test_what_is_no_picture_is_refused_with_the_fix(read, picture, error):
+def test_value_that_is_no_image_is_refused(read, picture, error):
     with messages.refused(error):
         read(picture)
 
 
-def test_files_open_for_reading_text_are_refused_with_the_fix(tmp_path):
+def test_file_open_in_text_mode_is_refused(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("text")
     with (
@@ -182,7 +182,7 @@ def test_a_tensor_without_a_value_is_refused():
 
 
 PILLOW = "(?<=: )image file is truncated.*|(?<=: )broken .*|(?<=: )unrecognized .*"
-"""Its words for half a file."""
+"""What Pillow says about half a file."""
 WEIGHTS = weights_files.content(np.ones(99), header=weights_files.header(64))
 
 
@@ -199,7 +199,7 @@ WEIGHTS = weights_files.content(np.ones(99), header=weights_files.header(64))
         encoded(Image.fromarray(PIXELS))[:200],
     ],
 )
-def test_files_that_are_none_say_what_they_are(content, tmp_path):
+def test_file_of_another_kind_is_refused_by_its_kind(content, tmp_path):
     (tmp_path / "a.jpg").write_bytes(content)
     with messages.refused(OSError, hide=PILLOW):
         read_picture(tmp_path / "a.jpg", 3)
@@ -207,27 +207,23 @@ def test_files_that_are_none_say_what_they_are(content, tmp_path):
         read_picture(content, 3)
 
 
-def test_missing_files_are_the_systems_own_errors(tmp_path):
+def test_missing_file_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_picture(tmp_path / "none.jpg")
     with pytest.raises(IsADirectoryError):
         open_picture(tmp_path)
 
 
-def test_a_decompression_bomb_is_refused_with_what_to_change(monkeypatch, tmp_path):
+def test_decompression_bomb_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     path = tmp_path / "bomb.png"
     Image.fromarray(PIXELS).save(path)
-    with pytest.raises(OSError) as error:  # noqa: PT011 - the whole text is compared
+    with messages.refused(OSError):
         open_picture(path)
-    assert str(error.value) == (
-        f"{path}: image size (240 pixels) exceeds limit of 200 pixels of Pillow's; scale the "
-        "image down, or raise PIL.Image.MAX_IMAGE_PIXELS"
-    )
 
 
-def test_a_picture_that_no_memory_holds_is_refused():
-    """A view of one number; its copy would be 2**60 bytes."""
+def test_image_larger_than_memory_is_refused():
+    """The image is a view of one number; a copy would have 2**60 bytes."""
     huge = np.broadcast_to(np.float64(0.5), (2**29, 2**29, 1))
     with messages.refused(OutOfMemoryError):
         read_picture(huge, 1)
@@ -235,25 +231,25 @@ def test_a_picture_that_no_memory_holds_is_refused():
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_jpeg_that_is_cut_short_is_read_as_far_as_it_goes(progressive, share, tmp_path):
+def test_truncated_jpeg_is_read_as_far_as_it_goes(progressive, share, tmp_path):
     blurred = Image.fromarray(PIXELS).resize((320, 240), Image.Resampling.BICUBIC)
     whole = encoded(blurred, "JPEG", progressive=progressive, quality=95)
     path = tmp_path / "cut.jpg"
     path.write_bytes(whole[: int(len(whole) * share)])
     expected = np.asarray(Image.open(io.BytesIO(whole)))
-    for given in (path, path.read_bytes()):
+    for source in (path, path.read_bytes()):
         with messages.warned(UserWarning, hide=r"\d+(?= bytes)"):
-            found = read_picture(given, 3)
-        assert found.shape == expected.shape
-        same = np.abs(found.astype(int) - expected).max(axis=(1, 2)) <= 8
+            image = read_picture(source, 3)
+        assert image.shape == expected.shape
+        same = np.abs(image.astype(int) - expected).max(axis=(1, 2)) <= 8
         if progressive:  # all of it is there, less sharp
-            assert np.abs(found.astype(int) - expected).mean() < 20
+            assert np.abs(image.astype(int) - expected).mean() < 20
         else:
             assert 0.5 * share < same.mean() < 1
             assert same[: int(120 * share)].all()
 
 
-def test_the_header_of_a_jpeg_alone_is_no_picture(tmp_path):
+def test_jpeg_header_without_pixels_is_refused(tmp_path):
     whole = encoded(Image.fromarray(PIXELS), "JPEG")
     start = whole.index(b"\xff\xda")
     (tmp_path / "a.jpg").write_bytes(whole[: start + 14])
@@ -262,18 +258,18 @@ def test_the_header_of_a_jpeg_alone_is_no_picture(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_several_frames_the_first_is_taken_with_a_word(kind, tmp_path):
+def test_first_of_several_frames_is_read_with_a_warning(kind, tmp_path):
     frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "lime")]
     path = tmp_path / f"a.{kind.lower()}"
     frames[0].save(path, kind, save_all=True, append_images=frames[1:])
     with messages.warned(UserWarning):
-        found = read_picture(path, 3)
-    assert (np.abs(found.astype(int) - [255, 0, 0]) < 12).all()
+        image = read_picture(path, 3)
+    assert (np.abs(image.astype(int) - [255, 0, 0]) < 12).all()
     frames[0].save(path, kind)
-    read_picture(path, 3)  # without a word
+    read_picture(path, 3)  # without a warning
 
 
-def test_heic_is_read_where_its_package_is(tmp_path, monkeypatch):
+def test_heic_is_read_with_pillow_heif(tmp_path, monkeypatch):
     heif = pytest.importorskip("pillow_heif", reason="HEIC pictures are written by pillow-heif")
     path = tmp_path / "IMG_0001.HEIC"
     heif.from_pillow(Image.new("RGB", (64, 48), (200, 40, 90))).save(path)
@@ -281,10 +277,10 @@ def test_heic_is_read_where_its_package_is(tmp_path, monkeypatch):
     assert (np.abs(read_picture(path.read_bytes(), 3).astype(int) - [200, 40, 90]) < 12).all()
 
 
-def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+def test_heic_without_pillow_heif_is_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     # Another test may have registered it.
-    monkeypatch.setattr(Image, "ID", [one for one in Image.ID if one not in ("HEIC", "HEIF")])
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name not in ("HEIC", "HEIF")])
     path = tmp_path / "IMG_0001.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     with messages.refused(MissingPackageError):
