@@ -13,13 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support import helpers
-from support.messages import refused
+from support.messages import refused, said
 from support.random_networks import Drawn, drawn_networks, scribbled
 from yolotf.darknet import cfg
 from yolotf.errors import CfgError, YolotfError
 
-EMPTY_LAYER = "AlexeyAB's Darknet would put an empty layer there, hank-ai's refuses it"
-RELU = "AlexeyAB's Darknet would use relu in its place, hank-ai's refuses it"
 NET = "[net]\nwidth=16\nheight=12\nchannels=4\n"
 
 
@@ -86,21 +84,23 @@ def test_network_is_another_name_of_net():
     assert parse("", "[network]\nwidth=2\nheight=3\nchannels=4\n").input_shape == (3, 2, 4)
 
 
-def test_the_first_of_two_equal_keys_wins_and_the_second_is_told():
+def test_first_of_two_equal_keys_wins_with_a_warning():
     network = parse("[convolutional]\nfilters=8\nfilters=9\n")
     (layer,) = network.layers
     assert isinstance(layer, cfg.Convolutional)
     assert layer.filters == 8
-    assert network.warnings == ("some.cfg:7: ignored, filters= is set earlier in [convolutional]",)
+    (warning,) = network.warnings
+    said(warning)
 
 
 @pytest.mark.parametrize("line", ["filters", "filters=", "=9"])
-def test_a_line_that_is_no_option_is_told(line):
+def test_line_that_is_no_option_is_warned_of(line):
     network = parse(f"[convolutional]\n{line}\nfilters=8\n")
     (layer,) = network.layers
     assert isinstance(layer, cfg.Convolutional)
     assert layer.filters == 8
-    assert network.warnings == (f"some.cfg:6: ignored, not key=value: {line!r}",)
+    (warning,) = network.warnings
+    said(warning)
 
 
 @pytest.mark.parametrize(
@@ -143,24 +143,24 @@ def test_a_comment_inside_a_value_ends_it():
 # What is read of [net].
 
 
-def test_the_picture_is_rows_columns_channels():
+def test_input_shape_is_rows_columns_channels():
     network = parse("[convolutional]\nfilters=2\n")
     assert network.input_shape == cfg.Shape(height=12, width=16, channels=4)
     assert network.input_shape.floats == 12 * 16 * 4
     assert network.layers[0].inputs == (cfg.NETWORK_INPUT,)
 
 
-def test_inputs_stand_for_a_picture_that_has_no_size():
+def test_inputs_replace_a_missing_image_size():
     network = parse("[connected]\noutput=3\n", "[net]\ninputs=256\n")
     assert network.input_shape == (1, 1, 256)
     assert network.layers[0].output_shape == (1, 1, 3)
 
 
 @pytest.mark.parametrize(
-    ("written", "found"), [("letter_box=1", True), ("letter_box=0", False), ("", False)]
+    ("written", "letter_box"), [("letter_box=1", True), ("letter_box=0", False), ("", False)]
 )
-def test_letter_box_is_read_from_net(written, found):
-    assert parse("", f"{NET}{written}\n").letter_box is found
+def test_letter_box_is_read_from_net(written, letter_box):
+    assert parse("", f"{NET}{written}\n").letter_box is letter_box
 
 
 @pytest.mark.parametrize(
@@ -261,14 +261,14 @@ def test_pad_is_half_the_size_and_wins_over_padding(options, padding):
 
 
 def windows(extent: int, size: int, stride: int) -> int:
-    """Positions of a window, counted one by one."""
+    """Positions of a window, counted step by step."""
     return len(range(0, extent - size + 1, stride))
 
 
 @pytest.mark.parametrize(
     ("size", "stride", "pad"), list(itertools.product([1, 2, 3, 5, 7], [1, 2, 3], [0, 1]))
 )
-def test_a_convolution_puts_out_one_value_a_window(size, stride, pad):
+def test_convolution_outputs_one_value_a_window(size, stride, pad):
     layer = only(f"[convolutional]\nfilters=6\nsize={size}\nstride={stride}\npad={pad}\n")
     padding = 2 * (size // 2) * pad
     assert layer.output_shape == (
@@ -320,15 +320,15 @@ def test_batch_normalization_across_iterations_is_batch_normalization():
     ],
 )
 @pytest.mark.parametrize("section", ["maxpool", "local_avgpool"])
-def test_pools_pad_one_less_than_their_size_unless_told(section, options, expected):
+def test_pool_padding_defaults_to_size_minus_one(section, options, expected):
     layer = only(f"[{section}]\n{options}\n")
     assert isinstance(layer, cfg.Pool)
-    found = (layer.size, layer.stride_x, layer.padding, *layer.output_shape[:2])
-    assert found == expected
+    window = (layer.size, layer.stride_x, layer.padding, *layer.output_shape[:2])
+    assert window == expected
     assert layer.output_shape.channels == 4
 
 
-def test_maxpool_over_channels_keeps_the_picture():
+def test_maxpool_over_channels_keeps_rows_and_columns():
     layer = only("[maxpool]\nmaxpool_depth=1\nout_channels=2\nsize=2\nstride=2\n")
     assert layer.output_shape == (12, 16, 2)
 
@@ -365,7 +365,7 @@ def test_route_references_are_absolute_or_relative(layers, inputs):
     assert layer.input_shape.channels == (8, 4, 2)[inputs[0]]
 
 
-def test_a_grouped_route_takes_its_part_of_every_input():
+def test_grouped_route_takes_its_part_of_every_input():
     layer = parse(f"{THREE}[route]\nlayers=-1,-2,-3\ngroups=2\ngroup_id=1\n").layers[3]
     assert isinstance(layer, cfg.Route)
     assert (layer.groups, layer.group_id) == (2, 1)
@@ -381,9 +381,10 @@ def test_a_shortcut_keeps_the_shape_of_the_layer_before(origin, inputs):
     assert layer.output_shape == (12, 16, 2)
 
 
-def test_a_shortcut_between_sizes_is_told():
+def test_shortcut_between_sizes_is_warned_of():
     network = parse("[conv]\n[maxpool]\nstride=2\n[shortcut]\nfrom=0\n")
-    assert network.warnings == ("some.cfg:9: layers 1 and 0 differ in size: 8x6 and 16x12",)
+    (warning,) = network.warnings
+    said(warning)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +396,7 @@ def test_a_shortcut_between_sizes_is_told():
         ("per_channel", "per_channel", 3 * 2),
     ],
 )
-def test_shortcut_weights_are_one_an_input_or_one_a_channel(written, read, floats):
+def test_shortcut_weights_are_counted_by_input_or_channel(written, read, floats):
     body = f"{THREE}[shortcut]\nfrom=0,1\nweights_type={written}\nweights_normalization=avg_relu\n"
     layer = parse(body).layers[3]
     assert isinstance(layer, cfg.Shortcut)
@@ -435,7 +436,7 @@ def test_scale_channels_takes_the_shape_of_its_from_layer():
     assert layer.output_shape == (12, 16, 6)
 
 
-def test_sections_without_a_shape_of_their_own_pass_it_on():
+def test_sections_without_their_own_shape_pass_it_on():
     body = "[dropout]\n[batchnorm]\n[activation]\nactivation=relu\n[cost]\n[softmax]\n[lrn]\n"
     shapes = {layer.output_shape for layer in parse(body).layers}
     assert shapes == {(12, 16, 4)}
@@ -449,7 +450,7 @@ def test_local_loses_its_margin_unless_padded(options, rows, columns):
     assert only(f"[local]\nfilters=2\n{options}\n").output_shape == (rows, columns, 2)
 
 
-def test_crop_and_avgpool_and_connected_have_the_shape_they_say():
+def test_crop_avgpool_and_connected_have_the_shape_of_their_options():
     body = "[crop]\ncrop_height=5\ncrop_width=7\n[avgpool]\n[connected]\noutput=9\n"
     shapes = [layer.output_shape for layer in parse(body).layers]
     assert shapes == [(5, 7, 4), (1, 1, 4), (1, 1, 9)]
@@ -466,38 +467,38 @@ def test_a_shared_convolution_names_the_layer_it_shares():
 
 def head(options: str, filters: int, section: str = "yolo") -> cfg.Head:
     network = parse(f"[convolutional]\nfilters={filters}\n[{section}]\n{options}\n")
-    (found,) = network.heads
-    return found
+    (parsed,) = network.heads
+    return parsed
 
 
 def test_a_yolo_head_reads_what_decoding_needs():
-    found = head(
+    yolo = head(
         "mask = 2,0\nanchors = 1,2, 3.5,4,  5,6\nclasses=3\nnum=3\nscale_x_y = 1.05\n"
         "new_coords=1\nnms_kind=diounms\nbeta_nms=0.7",
         filters=2 * (3 + 5),
     )
-    assert isinstance(found, cfg.Yolo)
-    assert found.mask == (2, 0)
-    assert found.anchors == ((5.0, 6.0), (1.0, 2.0))
-    assert (found.classes, found.coords) == (3, 4)
-    assert (found.scale_x_y, found.new_coords) == (1.05, True)
-    assert (found.nms_kind, found.beta_nms) == ("diounms", 0.7)
-    assert found.input_shape == found.output_shape == (12, 16, 16)
+    assert isinstance(yolo, cfg.Yolo)
+    assert yolo.mask == (2, 0)
+    assert yolo.anchors == ((5.0, 6.0), (1.0, 2.0))
+    assert (yolo.classes, yolo.coords) == (3, 4)
+    assert (yolo.scale_x_y, yolo.new_coords) == (1.05, True)
+    assert (yolo.nms_kind, yolo.beta_nms) == ("diounms", 0.7)
+    assert yolo.input_shape == yolo.output_shape == (12, 16, 16)
 
 
 def test_a_bare_yolo_head_has_darknets_defaults():
-    found = head("", filters=25)
-    assert isinstance(found, cfg.Yolo)
-    assert (found.classes, found.mask, found.anchors) == (20, (0,), ((0.5, 0.5),))
-    assert (found.scale_x_y, found.new_coords) == (1.0, False)
-    assert (found.nms_kind, found.beta_nms) == ("default", 0.6)
+    yolo = head("", filters=25)
+    assert isinstance(yolo, cfg.Yolo)
+    assert (yolo.classes, yolo.mask, yolo.anchors) == (20, (0,), ((0.5, 0.5),))
+    assert (yolo.scale_x_y, yolo.new_coords) == (1.0, False)
+    assert (yolo.nms_kind, yolo.beta_nms) == ("default", 0.6)
 
 
 def test_without_a_mask_all_anchors_are_used():
-    found = head("anchors=1,2,3,4\nnum=2\nclasses=1", filters=12)
-    assert isinstance(found, cfg.Yolo)
-    assert found.mask == (0, 1)
-    assert found.anchors == ((1.0, 2.0), (3.0, 4.0))
+    yolo = head("anchors=1,2,3,4\nnum=2\nclasses=1", filters=12)
+    assert isinstance(yolo, cfg.Yolo)
+    assert yolo.mask == (0, 1)
+    assert yolo.anchors == ((1.0, 2.0), (3.0, 4.0))
 
 
 def test_a_gaussian_head_has_eight_coordinates():
@@ -505,45 +506,39 @@ def test_a_gaussian_head_has_eight_coordinates():
 
 
 def test_a_region_head_uses_all_its_anchors():
-    found = head(
+    region = head(
         "anchors=1.5,2,3,4,\nnum=2\nclasses=3\nsoftmax=1\ntree=9k.tree\nmap=9k.map",
         filters=16,
         section="region",
     )
-    assert isinstance(found, cfg.Region)
-    assert found.anchors == ((1.5, 2.0), (3.0, 4.0))
-    assert (found.softmax, found.tree, found.map) == (True, "9k.tree", "9k.map")
+    assert isinstance(region, cfg.Region)
+    assert region.anchors == ((1.5, 2.0), (3.0, 4.0))
+    assert (region.softmax, region.tree, region.map) == (True, "9k.tree", "9k.map")
 
 
 def test_a_detection_head_counts_cells_and_boxes():
     body = "[connected]\noutput=24\n[detection]\nside=2\nnum=1\ncoords=4\nclasses=1\nsqrt=1\n"
-    (found,) = parse(body).heads
-    assert isinstance(found, cfg.Detection)
-    assert (found.side, found.num, found.sqrt, found.anchors) == (2, 1, True, ())
+    (detection,) = parse(body).heads
+    assert isinstance(detection, cfg.Detection)
+    assert (detection.side, detection.num, detection.sqrt, detection.anchors) == (2, 1, True, ())
 
 
 @pytest.mark.parametrize(
-    ("options", "warning"),
+    "options",
     [
-        (
-            "anchors=1,2,3\nnum=2\nclasses=1",
-            "some.cfg:8: anchors= holds 3 numbers, 1 fewer than are used; the rest is 0.5, as in "
-            "Darknet",
-        ),
-        ("num=1\nmask=0,1\nanchors=1,2,3,4\nclasses=1", "some.cfg:9: mask=1 but num=1"),
-        (
-            "anchors=1,2,3,4\nnum=2\nclasses=1\nnms_kind=greedy",
-            "some.cfg:11: unknown nms_kind=greedy; default is used, as in AlexeyAB's Darknet",
-        ),
+        "anchors=1,2,3\nnum=2\nclasses=1",
+        "num=1\nmask=0,1\nanchors=1,2,3,4\nclasses=1",
+        "anchors=1,2,3,4\nnum=2\nclasses=1\nnms_kind=greedy",
     ],
 )
-def test_what_darknet_makes_up_in_a_head_is_told(options, warning):
+def test_values_that_darknet_makes_up_in_a_head_are_warned_of(options):
     network = parse(f"[convolutional]\nfilters=12\n[yolo]\n{options}\n")
-    assert network.warnings == (warning,)
-    (found,) = network.heads
-    assert isinstance(found, cfg.Yolo)
-    assert found.nms_kind == "default"
-    assert found.anchors[1] == ((3.0, 0.5) if "anchors=1,2,3\n" in options else (3.0, 4.0))
+    (warning,) = network.warnings
+    said(warning)
+    (yolo,) = network.heads
+    assert isinstance(yolo, cfg.Yolo)
+    assert yolo.nms_kind == "default"
+    assert yolo.anchors[1] == ((3.0, 0.5) if "anchors=1,2,3\n" in options else (3.0, 4.0))
 
 
 # The network as a whole.
@@ -561,7 +556,7 @@ def test_classes_are_those_of_all_heads():
     assert parse(uneven[::-1]).classes is None
 
 
-def test_with_classes_edits_what_people_are_told_to_edit():
+def test_with_classes_edits_classes_and_filters():
     changed = parse(TWO_HEADS).with_classes(10)
     expected = (
         TWO_HEADS.replace("classes=2", "classes=10")
@@ -578,7 +573,7 @@ def test_with_classes_adds_the_options_that_are_missing():
     assert changed.to_cfg().endswith("[conv]\nfilters=6\n\n[yolo]\nclasses=1\n")
 
 
-def test_a_layer_says_where_it_stands():
+def test_layer_knows_its_line():
     network = parse("# comment\n[conv]\n")
     assert network.where(network.layers[0]) == "section 0 [convolutional] (some.cfg:6)"
 
@@ -591,7 +586,7 @@ def test_a_network_survives_pickling():
 # Where a cfg may come from.
 
 
-def test_text_and_path_are_told_apart(tmp_path):
+def test_text_and_path_are_distinguished(tmp_path):
     text = NET + "[conv]\n"
     path = tmp_path / "some.cfg"
     path.write_text(text)
@@ -624,348 +619,286 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert cfg.parse_cfg("\ufeff" + NET).input_shape == (12, 16, 4)
 
 
-# Errors: one golden text for each place that raises.
+# Errors: a case for each place that raises.
 
 CASES = [
     pytest.param(
         "",
         "",
-        "some.cfg: no sections; a cfg starts with [net]",
         {"line": 1},
         id="empty",
     ),
     pytest.param(
         "# nothing\n\n",
         "",
-        "some.cfg: no sections; a cfg starts with [net]",
         {"line": 1},
         id="only-comments",
     ),
     pytest.param(
         "\nwidth=416\n[net]\n",
         "",
-        "some.cfg: text before the first section: 'width=416'; line 2; a cfg starts with [net]",
         {"line": 2},
         id="text-first",
     ),
     pytest.param(
         "[conv]\n",
         "",
-        "some.cfg: the first section is [conv], not [net]; line 1; a cfg starts with [net]",
         {"line": 1},
         id="net-missing",
     ),
     pytest.param(
         NET,
         "[net]\n",
-        "some.cfg: a second [net]; [net] in line 5; a cfg has one",
         {"line": 5, "section": "net"},
         id="net-twice",
     ),
     pytest.param(
         NET,
         "[conv]\n\xa0filters=3\n",
-        "some.cfg: character U+00A0 looks like a blank but is not a blank to Darknet; line 6; "
-        "replace it by a blank",
         {"line": 6, "found": "\xa0"},
         id="odd-blank",
     ),
     pytest.param(
         NET,
         "[covolutional]\n",
-        f"some.cfg: unknown section [covolutional]; line 5; {EMPTY_LAYER}; "
-        "did you mean [convolutional]?",
         {"line": 5, "section": "[covolutional]", "nearest": "convolutional"},
         id="section-unknown",
     ),
     pytest.param(
         NET,
         "[Convolutional]\n",
-        f"some.cfg: unknown section [Convolutional]; line 5; {EMPTY_LAYER}; "
-        "did you mean [convolutional]?",
         {"line": 5, "section": "[Convolutional]", "nearest": "convolutional"},
         id="section-case",
     ),
     pytest.param(
         NET,
         "[conv # 5\n",
-        f"some.cfg: unknown section [conv#5; line 5; {EMPTY_LAYER}",
         {"line": 5, "section": "[conv#5"},
         id="section-open",
     ),
     pytest.param(
         NET,
         "[conv]\n\nfilters=many\n",
-        "some.cfg: filters=many holds 'many', which is not a number; [conv] in line 7",
         {"line": 7, "section": "conv", "found": "many"},
         id="word-for-number",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=٣\n",
-        "some.cfg: filters=٣ holds '٣', which is not a number; [conv] in line 6",
         {"line": 6, "section": "conv", "found": "٣"},
         id="digit-of-another-script",
     ),
     pytest.param(
         NET,
         "[conv]\n[route]\nlayers=-1,\n",
-        "some.cfg: layers=-1, holds '', which is not a number; [route] in line 7",
         {"line": 7, "section": "route", "found": ""},
         id="comma-last",
     ),
     pytest.param(
         NET,
         "[dropout]\nprobability=half\n",
-        "some.cfg: probability=half holds 'half', which is not a number; [dropout] in line 6",
         {"line": 6, "section": "dropout", "found": "half"},
         id="word-for-float",
     ),
     pytest.param(
         NET,
         "[conv]\ndontload=yes\n",
-        "some.cfg: dontload=yes holds 'yes', which is not a number; [conv] in line 6",
         {"line": 6, "section": "conv", "found": "yes"},
         id="word-for-flag",
     ),
     pytest.param(
         f"{NET}letter_box=yes\n",
         "",
-        "some.cfg: letter_box=yes holds 'yes', which is not a number; [net] in line 5",
         {"line": 5, "section": "net", "found": "yes"},
         id="word-for-net-flag",
     ),
     pytest.param(
         NET,
         f"[conv]\nfilters={'9' * 5000}\n",
-        f"some.cfg: filters={'9' * 20} does not fit into 32 bits; [conv] in line 6",
         {"line": 6, "section": "conv"},
         id="long-number",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=2147483648\n",
-        "some.cfg: filters=2147483648 does not fit into 32 bits; [conv] in line 6",
         {"line": 6, "section": "conv"},
         id="33-bits",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=0\n",
-        "some.cfg: filters=0 must be at least 1; [conv] in line 6",
         {"line": 6, "section": "conv", "found": 0},
         id="too-small",
     ),
     pytest.param(
         NET,
         "[conv]\n[shortcut]\nfrom=-1\nweights_type=per_pixel\n",
-        "some.cfg: unknown weights_type=per_pixel; [shortcut] in line 8; one of none, per_feature, "
-        "per_layer, per_channel",
         {"line": 8, "section": "shortcut", "found": "per_pixel"},
         id="choice-unknown",
     ),
     pytest.param(
         NET,
         "[conv]\nactivation=lekay\n",
-        f"some.cfg: unknown activation=lekay; [conv] in line 6; {RELU}",
         {"line": 6, "section": "conv", "found": "lekay"},
         id="activation-unknown",
     ),
     pytest.param(
         "[net]\nwidth=3\nheight=4\n",
         "",
-        "some.cfg: the input has no size: width=3 height=4 channels=0; [net] in line 1; set all "
-        "three in [net]",
         {"line": 1, "section": "net"},
         id="no-channels",
     ),
     pytest.param(
         NET,
         "[route]\n",
-        "some.cfg: layers= is missing; [route] in line 5",
         {"line": 5, "section": "route"},
         id="reference-missing",
     ),
     pytest.param(
         NET,
         "[conv]\n[shortcut]\nfrom=-3\n",
-        "some.cfg: from=-3 points to layer -2, this is layer 1; [shortcut] in line 7; only layers "
-        "before it can be used",
         {"line": 7, "section": "shortcut", "found": -2},
         id="reference-before-first",
     ),
     pytest.param(
         NET,
         "[conv]\n[route]\nlayers=0,1\n",
-        "some.cfg: layers=1 points to layer 1, this is layer 1; [route] in line 7; only layers "
-        "before it can be used",
         {"line": 7, "section": "route", "found": 1},
         id="reference-to-itself",
     ),
     pytest.param(
         NET,
         "[conv]\nsize=13\n",
-        "some.cfg: size=13 does not fit into 12 padded rows or columns (input 16x12x4); [conv] in "
-        "line 6",
         {"line": 6, "section": "conv"},
         id="window-too-big",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\ngroups=4\n",
-        "some.cfg: groups=4 does not divide 4 input channels and filters=6; [conv] in line 7",
         {"line": 7, "section": "conv"},
         id="groups",
     ),
     pytest.param(
         NET,
         "[local]\nsize=13\n",
-        "some.cfg: size=13 does not fit into 16x12; [local] in line 6",
         {"line": 6, "section": "local"},
         id="local-too-big",
     ),
     pytest.param(
         NET,
         "[conv]\n[maxpool]\nstride=2\n[route]\nlayers=0,1\n",
-        "some.cfg: layers 0 and 1 differ in size: 16x12 and 8x6; [route] in line 9; route needs "
-        "layers of one size",
         {"line": 9, "section": "route"},
         id="route-sizes",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[route]\nlayers=0\ngroups=4\n",
-        "some.cfg: groups=4 group_id=0 does not match the 6 channels of layer 0; [route] in line 9",
         {"line": 9, "section": "route"},
         id="route-groups",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[route]\nlayers=0\ngroups=2\ngroup_id=2\n",
-        "some.cfg: groups=2 group_id=2 does not match the 6 channels of layer 0; [route] in line 9",
         {"line": 9, "section": "route"},
         id="route-group-id",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[avgpool]\n[conv]\nfilters=5\n[scale_channels]\nfrom=0\n",
-        "some.cfg: scale_channels needs 1x1x6 before it, found 1x1x5; [scale_channels] in line 11",
         {"line": 11, "section": "scale_channels"},
         id="scale-channels",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[conv]\nfilters=5\n[sam]\nfrom=0\n",
-        "some.cfg: sam needs layers 1 and 0 of one shape, found (12, 16, 5) and (12, 16, 6); [sam] "
-        "in line 10",
         {"line": 10, "section": "sam"},
         id="sam",
     ),
     pytest.param(
         NET,
         "[upsample]\nstride=0\n",
-        "some.cfg: stride=0; [upsample] in line 6",
         {"line": 6, "section": "upsample"},
         id="upsample",
     ),
     pytest.param(
         NET,
         "[reorg3d]\nstride=5\n",
-        "some.cfg: stride=5 does not divide 16x12x4; [reorg3d] in line 6",
         {"line": 6, "section": "reorg3d"},
         id="reorg-rows",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=6\n[reorg]\nstride=2\n",
-        "some.cfg: stride=2 does not divide 16x12x6; [reorg] in line 8",
         {"line": 8, "section": "reorg"},
         id="reorg-channels",
     ),
     pytest.param(
         NET,
         "[crop]\ncrop_height=12\ncrop_width=17\n",
-        "some.cfg: 17x12 is larger than the input, 16x12; [crop] in line 7",
         {"line": 7, "section": "crop"},
         id="crop",
     ),
     pytest.param(
         NET,
         "[crnn]\nhidden=6\noutput=8\ngroups=4\n",
-        "some.cfg: groups=4 does not divide 4 input channels and 6 filters; [crnn] in line 8",
         {"line": 8, "section": "crnn"},
         id="crnn-groups",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=255\n[yolo]\nmask=0,1,2\nnum=9\nclasses=3\n",
-        "some.cfg: classes=3 with 3 anchors needs filters=24 in the layer before, which has 255; "
-        "[yolo] in line 10; set filters=24, or classes and mask to match",
         {"line": 10, "section": "yolo", "expected": 24, "found": 255},
         id="yolo-filters",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=255\n[region]\nclasses=3\nnum=2\n",
-        "some.cfg: classes=3 with 2 anchors needs filters=16 in the layer before, which has 255; "
-        "[region] in line 8; set filters=16, or classes and mask to match",
         {"line": 8, "section": "region", "expected": 16, "found": 255},
         id="region-filters",
     ),
     pytest.param(
         NET,
         "[conv]\nfilters=12\n[yolo]\nclasses=1\nmask=0,-1\nnum=2\n",
-        "some.cfg: mask=-1 is not an anchor; [yolo] in line 9",
         {"line": 9, "section": "yolo"},
         id="mask",
     ),
     pytest.param(
         NET,
         "[connected]\noutput=24\n[detection]\nclasses=2\ncoords=4\nside=2\n",
-        "some.cfg: side=2 num=1 coords=4 classes=2 needs 28 inputs, the layer before has 24 "
-        "outputs; [detection] in line 10",
         {"line": 10, "section": "detection", "expected": 28, "found": 24},
         id="detection",
     ),
 ]
 
 
-@pytest.mark.parametrize(("net", "body", "message", "facts"), CASES)
-def test_an_error_says_what_where_and_what_to_do(net, body, message, facts):
-    with pytest.raises(CfgError) as caught:
+@pytest.mark.parametrize(("net", "body", "facts"), CASES)
+def test_error_has_a_sentence_and_facts(net, body, facts):
+    with refused(CfgError, code="cfg", source="some.cfg", **facts) as caught:
         parse(body, net)
-    assert str(caught.value) == message
     assert caught.value.facts == {"source": "some.cfg", **facts}
-    for name, value in facts.items():
-        assert getattr(caught.value, name) == value
 
 
 @pytest.mark.parametrize(
-    ("body", "classes", "message", "facts"),
+    ("body", "classes", "facts"),
     [
-        (TWO_HEADS, 0, "some.cfg: classes must be at least 1, not 0", {"found": 0}),
+        (TWO_HEADS, 0, {"found": 0}),
         (
             "[conv]\nfilters=25\n[dropout]\n[yolo]\n",
             3,
-            "some.cfg: section 2 [yolo] (some.cfg:8) has no convolution right before it, so its "
-            "class count cannot be changed; edit the cfg",
             {"line": 8},
         ),
         (
             "[conv]\nfilters=7\n[detection]\nside=1\nclasses=1\ncoords=5\n",
             3,
-            "some.cfg: section 1 [detection] (some.cfg:7) has no convolution right before it, so "
-            "its class count cannot be changed; edit the cfg",
             {"line": 7},
         ),
     ],
 )
-def test_classes_that_cannot_be_set_are_refused(body, classes, message, facts):
+def test_classes_that_cannot_be_set_are_refused(body, classes, facts):
     net = "[net]\nwidth=1\nheight=1\nchannels=4\n" if "detection" in body else NET
     network = parse(body, net)
-    with pytest.raises(CfgError) as caught:
+    with refused(CfgError, code="cfg", source="some.cfg", **facts) as caught:
         network.with_classes(classes)
-    assert str(caught.value) == message
     assert caught.value.facts == {"source": "some.cfg", **facts}
 
 
@@ -1036,7 +969,7 @@ WORDS = st.sampled_from(
 def test_random_text_is_a_network_or_a_cfg_error(text):
     for whole in (text, NET + text):
         read = read_or_refused(whole)
-        # What it says can be printed, what it is can be written.
+        # A network can be written as a cfg, an error printed.
         (read.to_cfg() if isinstance(read, cfg.Network) else str(read)).encode()
 
 
@@ -1103,11 +1036,11 @@ def test_lines_are_those_of_the_real_file(path):
 def test_a_stock_cfg_has_the_sections_of_the_inventory(row):
     network = cfg.parse_cfg(helpers.SHARED / "cfg" / row["file"])
     expected = dict(part.rsplit(":", 1) for part in row["sections"].split())
-    found = {
+    counts = {
         kind: len([layer for layer in network.layers if layer.type == kind])
         for kind in {layer.type for layer in network.layers}
     }
-    assert found == {kind: int(count) for kind, count in expected.items()}
+    assert counts == {kind: int(count) for kind, count in expected.items()}
     assert len(network.layers) == int(row["layers"])
 
 
@@ -1139,20 +1072,19 @@ def test_changing_classes_or_size_keeps_the_warnings():
     assert len(network.warnings) == 2
     assert network.with_classes(5).warnings == network.warnings
     assert network.resized((24, 32)).warnings[0] == network.warnings[0]
-    assert "differ in size: 16x12 and 32x24" in network.resized((24, 32)).warnings[1]
+    said(network.resized((24, 32)).warnings[1])
     assert network.with_classes(5).resized(channels=1).warnings == network.warnings
 
 
 @pytest.mark.parametrize(
-    ("source", "error", "words"),
+    ("source", "error"),
     [
-        (b"[net]\n", TypeError, "not by bytes; decode them: source.decode()"),
-        (None, TypeError, "a cfg is given by its path or its text, not by NoneType"),
-        ("s3://bucket/a.cfg", CfgError, "s3://bucket/a.cfg: a cfg is read from a file, not from a"),
-        ("[net]\rwidth=32\r", CfgError, "<cfg>: its lines end in CR alone"),
+        (b"[net]\n", TypeError),
+        (None, TypeError),
+        ("s3://bucket/a.cfg", CfgError),
+        ("[net]\rwidth=32\r", CfgError),
     ],
 )
-def test_what_is_neither_path_nor_text(source, error, words):
-    with pytest.raises(error) as caught:
+def test_source_that_is_neither_path_nor_text_is_refused(source, error):
+    with refused(error):
         cfg.parse_cfg(source)
-    assert words in str(caught.value)

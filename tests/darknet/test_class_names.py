@@ -1,4 +1,4 @@
-"""Class names from files, lists and dictionaries; what is none is named with its line."""
+"""Class names from files, lists and dictionaries; anything else is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from support.messages import refused
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
 from yolotf.evaluation import classification, data_set
+
+PYYAML = "(?<=: no YAML: ).*(?=; line)"
+"""What PyYAML says about text that is no YAML."""
 
 
 @pytest.mark.parametrize(
@@ -29,37 +32,34 @@ def test_files_hold_a_name_a_line(content: bytes, names: tuple[str, ...], tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    "content",
     [
-        ("cat\n\u82f9\u679c\n".encode("gbk"), "is not UTF-8, as in text in GBK"),
-        ("cat\ndog\n".encode("utf-16"), "text in UTF-16; save it as UTF-8"),
-        (b"a\n\nb\n", "a blank line among 3 lines; line 2"),
-        (b"classes=2\nnames = data/obj.names\n", "pass the file of class names itself"),
-        ("cat\ndog\n".encode("utf-16-le"), "text in UTF-16; save it as UTF-8"),
-        (b"\0\0\0\0\2\0\0\0" + bytes(100), "not a list of class names but a .weights file"),
-        (b"\xff\0\0\0\2\0\0\0" + bytes(100), "not a list of class names but a binary file"),
-        (b"", "not a list of class names but an empty file"),
-        (b"<!DOCTYPE html>\n<html></html>\n", "not a list of class names but a web page"),
-        (b"404: Not Found", "an answer of a server"),
-        (b"# mine\n[net]\nwidth=32\n", "not a list of class names but a Darknet cfg"),
-        (b'{"0": "cat"}', "JSON, not one name per line; pass its list as class_names=[...]"),
-        (b"nc: 3\nnames: {0: cat, 2: dog}\n", "none for class 1; number them from 0"),
-        (b"nc: 3\nnames: {cat: 0}\n", "names: is not a mapping from class numbers to names"),
-        (b"path: .\nnames: [[cat], dog]\n", "names: is neither a list of names nor a mapping"),
-        (b"path: .\ntrain: a\n", "no names: in this YAML file"),
-        (b"names: [cat, dog\n", "not valid YAML: "),
-        (b"\x1f\x8b\x08\0", "not a list of class names but a gzip file"),
-        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        "cat\n\u82f9\u679c\n".encode("gbk"),
+        "cat\ndog\n".encode("utf-16"),
+        b"a\n\nb\n",
+        b"classes=2\nnames = data/obj.names\n",
+        "cat\ndog\n".encode("utf-16-le"),
+        b"\0\0\0\0\2\0\0\0" + bytes(100),
+        b"\xff\0\0\0\2\0\0\0" + bytes(100),
+        b"",
+        b"<!DOCTYPE html>\n<html></html>\n",
+        b"404: Not Found",
+        b"# mine\n[net]\nwidth=32\n",
+        b'{"0": "cat"}',
+        b"nc: 3\nnames: {0: cat, 2: dog}\n",
+        b"nc: 3\nnames: {cat: 0}\n",
+        b"path: .\nnames: [[cat], dog]\n",
+        b"path: .\ntrain: a\n",
+        b"names: [cat, dog\n",
+        b"\x1f\x8b\x08\0",
+        b"\x89PNG\r\n\x1a\n",
     ],
 )
-def test_what_is_no_list_of_names_is_named(content: bytes, words: str, tmp_path: Path) -> None:
+def test_file_that_is_no_list_of_names_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "obj.names"
     path.write_bytes(content)
-    with pytest.raises(YolotfError) as caught:
+    with refused(YolotfError, path=str(path), hide=PYYAML):
         read_names(path)
-    assert words in str(caught.value)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert caught.value.path == str(path)
 
 
 def test_dictionaries_are_read_by_their_numbers() -> None:
@@ -69,29 +69,27 @@ def test_dictionaries_are_read_by_their_numbers() -> None:
         read_names({0: "a", 2: "c"})
 
 
-def test_lists_and_nothing() -> None:
+def test_lists_tuples_and_none_are_read() -> None:
     assert read_names(["a", "b"]) == ("a", "b")
     assert read_names(name for name in "ab") == ("a", "b")  # type: ignore[arg-type]
     assert read_names(None) == ()
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
+    "names",
     [
-        (3, "not 3"),
-        ({"a", "b"}, "not a set, which has no order"),
-        (b"a", "not b'a'"),
-        ([1, 2], "; 1 is not a name"),
-        ({0: "a", 1: None}, "; None is not a name"),
-        ({"a": 0}, "swap keys and values: {number: name for name, number in names.items()}"),
-        ({"a": "b"}, "not from names"),
+        3,
+        {"a", "b"},
+        b"a",
+        [1, 2],
+        {0: "a", 1: None},
+        {"a": 0},
+        {"a": "b"},
     ],
 )
-def test_what_is_none_of_these_is_told_what_is(names: object, words: str) -> None:
-    with pytest.raises(TypeError) as caught:
+def test_value_that_is_no_names_is_refused(names: object) -> None:
+    with refused(TypeError):
         read_names(names)  # type: ignore[arg-type]
-    assert str(caught.value).startswith("names must be a file, a list of names, or a dictionary")
-    assert str(caught.value).endswith(words)
 
 
 def test_names_are_not_read_from_urls() -> None:
@@ -116,7 +114,7 @@ def test_names_of_data_yamls_in_every_layout(name: str, content: str, tmp_path: 
     assert read_names(path) == ("cat", "no", "1")
 
 
-def test_a_data_file_leads_to_its_names(tmp_path: Path) -> None:
+def test_data_file_leads_to_its_names(tmp_path: Path) -> None:
     (tmp_path / "obj.names").write_text("cat\ndog\n")
     path = tmp_path / "obj.data"
     path.write_text("classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n")
@@ -126,7 +124,7 @@ def test_a_data_file_leads_to_its_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_yaml_of_nothing_but_brackets_is_refused_in_time(tmp_path: Path) -> None:
+def test_yaml_of_nested_brackets_is_refused_in_time(tmp_path: Path) -> None:
     path = tmp_path / "data.yaml"
     path.write_text("names: " + "[" * 50000)
     with refused(YolotfError):
@@ -146,7 +144,7 @@ def test_a_yaml_of_nothing_but_brackets_is_refused_in_time(tmp_path: Path) -> No
         ("work/secrets", True),
     ],
 )
-def test_a_data_file_names_no_file_of_another_folder_that_holds_something_else(
+def test_data_file_reads_no_unrelated_file_of_another_folder(
     reads: str, place: str, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("elsewhere", "data/below", "work"):

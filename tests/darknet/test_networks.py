@@ -116,7 +116,7 @@ opencv_names = [name for name in networks.NAMES if name not in ("yolo9000", "Gau
 
 
 def multiple(name: str, cells: int) -> int:
-    """So many pixels as `cells` of the coarsest grid of most networks have."""
+    """Pixels along `cells` cells of the network's coarsest grid."""
     return cells * (64 if name == "yolov4-p6" else 32)
 
 
@@ -280,41 +280,32 @@ def test_case_and_separators_make_no_difference(alias, name):
     assert networks.network(alias, size=32) == networks.network(name, size=32)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_and_all_known_ones():
-    with pytest.raises(CfgError) as caught:
+def test_unknown_name_is_refused_with_the_nearest_and_all_known_ones():
+    facts = {"name": "yolov4-tinny", "known": networks.NAMES, "nearest": "yolov4-tiny"}
+    with refused(CfgError, code="cfg", **facts) as caught:
         networks.network("yolov4-tinny")
-    assert str(caught.value) == (
-        "unknown network 'yolov4-tinny'; did you mean yolov4-tiny; known: "
-        + ", ".join(networks.NAMES)
-    )
-    assert caught.value.name == "yolov4-tinny"
-    assert caught.value.known == networks.NAMES
-    assert caught.value.nearest == "yolov4-tiny"
+    assert ", ".join(networks.NAMES) in str(caught.value)
 
 
-def test_a_name_like_none_is_not_guessed():
-    with pytest.raises(CfgError) as caught:
+def test_name_unlike_any_network_gets_no_suggestion():
+    with refused(CfgError, code="cfg", nearest=None) as caught:
         networks.network("resnet")
-    assert caught.value.nearest is None
     assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message", "found"),
+    ("arguments", "number"),
     [
-        ({"classes": 0}, "yolov4: classes must be at least 1, not 0", 0),
-        ({"channels": -1}, "yolov4: channels must be at least 1, not -1", -1),
-        ({"size": 417}, "yolov4: height 417 is not a multiple of 32; the nearest is 416", 417),
-        ({"size": (416, 10)}, "yolov4: width 10 is not a multiple of 32; the nearest is 32", 10),
-        ({"size": 0}, "yolov4: height 0 is not a multiple of 32; the nearest is 32", 0),
+        ({"classes": 0}, 0),
+        ({"channels": -1}, -1),
+        ({"size": 417}, 417),
+        ({"size": (416, 10)}, 10),
+        ({"size": 0}, 0),
     ],
 )
-def test_a_number_that_no_network_can_have_is_refused(arguments, message, found):
-    with pytest.raises(CfgError) as caught:
+def test_a_number_that_no_network_can_have_is_refused(arguments, number):
+    with refused(CfgError, code="cfg", source="yolov4", found=number):
         networks.network("yolov4", **arguments)
-    assert str(caught.value) == message
-    assert caught.value.source == "yolov4"
-    assert caught.value.found == found
 
 
 def test_find_takes_a_network_a_name_a_path_and_a_text(tmp_path, monkeypatch):
@@ -325,9 +316,9 @@ def test_find_takes_a_network_a_name_a_path_and_a_text(tmp_path, monkeypatch):
     assert networks.as_network(tiny) is tiny
     assert networks.as_network("yolov4_tiny") == tiny
     for source in (path, "mine.cfg", tiny.to_cfg()):
-        found = networks.as_network(source)
-        assert helpers.network_facts(found) == helpers.network_facts(tiny)
-        assert found.name is None
+        network = networks.as_network(source)
+        assert helpers.network_facts(network) == helpers.network_facts(tiny)
+        assert network.name is None
 
 
 def test_find_sets_the_classes(tmp_path):
@@ -343,7 +334,7 @@ def test_find_prefers_a_file_to_a_stock_network_of_its_name(tmp_path, monkeypatc
     assert networks.as_network("yolov4").input_shape == (4, 4, 1)
 
 
-def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
+def test_find_refuses_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with refused(CfgError):
         networks.as_network("yolov44")
@@ -352,35 +343,34 @@ def test_find_says_what_is_neither_a_file_nor_a_network(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    "arguments",
     [
-        ({"classes": "coco.names"}, "classes must be a count; names go to Detector"),
-        ({"classes": "80"}, "network('yolov4', classes=80)"),
-        ({"classes": ["cat", "dog"]}, "network('yolov4', classes=2)"),
-        ({"classes": 80.0}, "classes must be a count"),
-        ({"classes": True}, "classes must be a count"),
-        ({"channels": "3"}, "network('yolov4', channels=3)"),
-        ({"size": "608x352"}, "size=(352, 608), height first"),
-        ({"size": "608"}, "size=608"),
-        ({"size": 416.0}, "size=416"),
-        ({"size": 416.5}, "size=416, or (height, width)"),
-        ({"size": (416,)}, "size=416, or (height, width)"),
-        ({"size": (416, 416, 3)}, "size=416, or (height, width)"),
-        ({"size": ("416", "416")}, "size=416, or (height, width)"),
+        {"classes": "coco.names"},
+        {"classes": "80"},
+        {"classes": ["cat", "dog"]},
+        {"classes": 80.0},
+        {"classes": True},
+        {"channels": "3"},
+        {"size": "608x352"},
+        {"size": "608"},
+        {"size": 416.0},
+        {"size": 416.5},
+        {"size": (416,)},
+        {"size": (416, 416, 3)},
+        {"size": ("416", "416")},
     ],
 )
-def test_what_is_no_number_is_told_the_right_call(arguments, says):
-    with pytest.raises(TypeError) as caught:
+def test_argument_that_is_no_number_is_refused_with_the_right_call(arguments):
+    with refused(TypeError):
         networks.network("yolov4", **arguments)
-    assert says in str(caught.value)
 
 
 def test_numbers_of_numpy_are_numbers():
-    found = networks.network("yolov4-tiny", classes=np.int64(3), size=np.int32(64))
-    assert (found.classes, found.input_shape) == (3, (64, 64, 3))
+    network = networks.network("yolov4-tiny", classes=np.int64(3), size=np.int32(64))
+    assert (network.classes, network.input_shape) == (3, (64, 64, 3))
 
 
-def test_a_name_that_is_none():
+def test_empty_name_is_refused():
     with refused(TypeError):
         networks.network(80)
 
@@ -390,9 +380,9 @@ def test_page_of_networks_names_every_network():
     rows = [line for line in text.splitlines() if line.startswith("|") and "yolov4-custom" in line]
     start = text.splitlines().index(rows[0])
     table = "\n".join(text.splitlines()[start : start + 6])
-    told = set(re.findall(r"[\w-]{4,}", table)) - {"version", "scaled", "classifiers"}
+    listed = set(re.findall(r"[\w-]{4,}", table)) - {"version", "scaled", "classifiers"}
     # Two of the classifiers are another one's with another size.
-    assert told == {*networks.NAMES, *networks.CLASSIFIERS} - {"darknet19_448", "darknet53_448"}
+    assert listed == {*networks.NAMES, *networks.CLASSIFIERS} - {"darknet19_448", "darknet53_448"}
 
 
 def test_a_place_in_a_stock_network_cites_no_line():

@@ -1,4 +1,4 @@
-"""What sections with a memory are read as."""
+"""How recurrent sections of a cfg are read."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def activations(layer):
 @pytest.mark.parametrize(
     ("option", "kept"), [("", "leaky"), ("logistic=1\n", "logistic"), ("logistic=2\n", "loggy")]
 )
-def test_the_kept_part_of_rnn_has_an_activation_of_its_own(option, kept):
+def test_recurrent_part_of_rnn_has_its_own_activation(option, kept):
     layer = layer_of(f"[rnn]\nhidden=3\noutput=5\nactivation=leaky\n{option}")
     assert activations(layer) == ["leaky", kept, "leaky"]
     assert layer.states == {"state": (1, 1, 3)}
@@ -50,11 +50,11 @@ def test_conv_lstm_has_darknets_defaults_of_one_time_step(net):
     assert layer.states == {"state": (3, 4, 1), "cell": (3, 4, 1)}
 
 
-def test_history_has_room_for_frames_and_keeps_none():
+def test_history_has_room_for_frames_and_stores_no_floats():
     layer = layer_of("[history]\n")
     assert layer.output_shape == (3, 4, 8)
     assert layer.states == {}
 
 
-def test_other_sections_keep_nothing():
+def test_other_sections_keep_no_state():
     assert layer_of("[convolutional]\nactivation=leaky\n").states == {}

@@ -44,7 +44,7 @@ def test_a_new_section_is_read_stored_and_printed(scale):
         "[net]\nwidth=8\nheight=8\nchannels=3\n[conv]\nfilters=4\nsize=1\n[scale]\n"
     )
     assert isinstance(network.layers[1], scale)
-    (segment,) = [one for one in layout.segments(network) if one.layer == 1]
+    (segment,) = [segment for segment in layout.segments(network) if segment.layer == 1]
     assert (segment.role, segment.shape, segment.offset) == ("weights", (4,), 4 * (4 + 3 * 4))
     assert layout.floats(network) == 4 + 3 * 4 + 4
     assert "    1  scale" in str(network)
@@ -67,7 +67,7 @@ def test_every_section_type_has_one_class():
     assert cfg.SECTION_ALIASES["silence"] == "empty"
 
 
-def test_a_role_is_its_word_everywhere():
+def test_every_role_is_spelled_alike_everywhere():
     assert Role.KERNEL == "kernel"
     assert {"kernel": 1}[Role.KERNEL] == 1
     assert f"{Role.KERNEL} {Role.KERNEL!r} {Role.KERNEL:>8}" == "kernel 'kernel'   kernel"

@@ -1,4 +1,4 @@
-"""Windows that hang over or lie outside as a whole: Darknet's shapes and numbers."""
+"""Windows that reach over the image's edge or lie outside it: Darknet's shapes and numbers."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def test_a_pool_computes_what_darknet_does(kind, extent, size, stride, padding):
     x = np.random.default_rng(7).normal(size=(extent, extent, 2)).astype(np.float32)
     expected = pooled(x, kind, size, stride, padding)
     assert layer.output_shape == expected.shape
-    for found in (
+    for output in (
         resampling.pool(tf.raw_ops, tf.constant(x[None]), layer).numpy()[0],
         np.asarray(yolotf.build_model(network)(x[None]))[0],
     ):
-        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(output, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("extent", "size", "stride"), [(2, 3, 2), (3, 5, 3), (1, 2, 2)])
@@ -85,8 +85,8 @@ def test_a_convolution_whose_window_hangs_over_reads_zeros(extent, size, stride)
     x = random.normal(size=(1, extent, extent, 2)).astype(np.float32)
     kernel = random.normal(size=(size, size, 2, 3)).astype(np.float32)
     expected = np.einsum("rci,rcif->f", x[0], kernel[:extent, :extent])
-    found = convolution.convolve(tf.raw_ops, tf.constant(x), tf.constant(kernel), layer)
-    np.testing.assert_allclose(found[0, 0, 0], expected, rtol=1e-5)
+    output = convolution.convolve(tf.raw_ops, tf.constant(x), tf.constant(kernel), layer)
+    np.testing.assert_allclose(output[0, 0, 0], expected, rtol=1e-5)
     model = yolotf.build_model(network)
     model.layers[-1].set_weights([kernel, np.zeros(3, np.float32)])
     np.testing.assert_allclose(np.asarray(model(x))[0, 0, 0], expected, rtol=1e-5)
@@ -102,7 +102,7 @@ def test_a_local_layer_whose_window_hangs_over_reads_zeros():
     random = np.random.default_rng(7)
     x = random.normal(size=(1, 2, 2, 2)).astype(np.float32)
     kernel = random.normal(size=(1, 3, 3, 2, 3)).astype(np.float32)
-    found = convolutional.convolve_locally(
+    output = convolutional.convolve_locally(
         tf.raw_ops,
         tf.constant(x),
         tf.constant(kernel),
@@ -113,7 +113,7 @@ def test_a_local_layer_whose_window_hangs_over_reads_zeros():
         padding=[[0, 1], [0, 1]],
     )
     expected = np.einsum("rci,rcif->f", x[0], kernel[0, :2, :2])
-    np.testing.assert_allclose(found[0, 0, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(output[0, 0, 0], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("section", ["conv", "maxpool", "local_avgpool", "local"])
