@@ -138,7 +138,7 @@ def letters(floats, kind):
     last = "linear" if kind == "gru" else "leaky"
     runs.append(hand.dense(floats, 1024, 256, False, last))
     runs.append(lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum())
-    return hand.one(*runs)
+    return hand.in_sequence(*runs)
 
 
 LETTERS = {

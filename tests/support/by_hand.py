@@ -12,7 +12,7 @@ SLOPE = 0.1
 
 
 def picture(size: int = 416) -> Any:
-    """The input."""
+    """The input layer of a model, for square images."""
     return keras().layers.Input((size, size, 3))
 
 
@@ -29,7 +29,7 @@ def heads_of(
     after: Callable[[cfg.Layer, Any], Any] = lambda layer, x: x,
     reorg: Callable[[Any, int], Any] | None = None,
 ) -> list[Any]:
-    """What the heads read: the sections from `start` on, applied to `values`.
+    """The inputs of the heads: the sections from `start` on, applied to `values`.
 
     Args:
         network: the cfg.

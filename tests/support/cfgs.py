@@ -11,7 +11,7 @@ def section(kind: str, **options: object) -> str:
 
 
 def net(height: int, width: int | None = None, channels: int = 3, **options: object) -> str:
-    """`[net]` for pictures of so many rows and columns; as many columns as rows by default."""
+    """`[net]` for images of `height` x `width` pixels; square by default."""
     width = height if width is None else width
     return section("net", height=height, width=width, channels=channels, **options)
 

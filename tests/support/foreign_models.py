@@ -1,7 +1,7 @@
-"""One small detector, written the ways people write theirs; `Recorder` notes the cfg's order.
+"""A small detector written in the ways that public projects do; `Recorder` notes the cfg's order.
 
-The network has what makes orders differ: two branches of one shape that leave the same layer, a
-residual block, and two heads of which the first is finished before the second begins.
+The network has what makes orders of layers differ: two branches of equal shape that leave the same
+layer, a residual block, and two heads of which the first is finished before the second begins.
 """
 
 from __future__ import annotations

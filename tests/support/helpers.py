@@ -1,4 +1,4 @@
-"""What several test modules use; `shared` is a folder next to the checkout that users lack."""
+"""Helpers of several test modules; `shared` is a folder beside the checkout that users lack."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PYTHONPATH = [str(folder) for folder in Path(__file__).parents[1:3]]
 
 
 def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any], str]) -> list[Any]:
-    """Parameters for `pytest.mark.parametrize`: `values()`, or one skipped one without shared.
+    """Parameters for `pytest.mark.parametrize`: `values()`, or a single skipped one without shared.
 
     `values` is only called where shared exists.
     """

@@ -42,10 +42,10 @@ Tool = Callable[[Path, list[Picture], list[str]], list[str]]
 def _copied(pictures: list[Picture], images: Path, labels: Path | None, classes: list[int]) -> None:
     for folder in {images, labels or images}:
         folder.mkdir(parents=True, exist_ok=True)
-    for one in pictures:
-        shutil.copy(one.path, images)
+    for picture in pictures:
+        shutil.copy(picture.path, images)
         if labels is not None:
-            (labels / f"{one.path.stem}.txt").write_text(one.lines(classes))
+            (labels / f"{picture.path.stem}.txt").write_text(picture.lines(classes))
 
 
 def alphabetical(names: list[str]) -> tuple[list[str], list[int]]:
@@ -59,7 +59,7 @@ def cvat_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[s
     inside = folder / "obj_train_data"
     _copied(pictures, inside, inside, [*range(len(names))])
     (folder / "obj.names").write_text("\n".join(names) + "\n")
-    listed = "".join(f"data/obj_train_data/{one.path.name}\n" for one in pictures)
+    listed = "".join(f"data/obj_train_data/{picture.path.name}\n" for picture in pictures)
     (folder / "train.txt").write_text(listed)
     (folder / "obj.data").write_text(
         f"classes = {len(names)}\ntrain = data/train.txt\nnames = data/obj.names\n"
@@ -125,7 +125,7 @@ def supervision_yolo(folder: Path, pictures: list[Picture], names: list[str]) ->
 def hank_ai(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
     """For hank-ai's Darknet: labels beside the pictures of JPEGImages."""
     _copied(pictures, folder / "JPEGImages", folder / "JPEGImages", [*range(len(names))])
-    listed = "".join(f"{folder}/JPEGImages/{one.path.name}\n" for one in pictures)
+    listed = "".join(f"{folder}/JPEGImages/{picture.path.name}\n" for picture in pictures)
     (folder / "valid.txt").write_text(listed)
     (folder / "my.names").write_text("\n".join(names) + "\n")
     (folder / "my.data").write_text(
@@ -142,11 +142,11 @@ def _instances(
     named: Callable[[Picture], str],
 ) -> dict[str, Any]:
     images, annotations = [], []
-    for number, one in enumerate(pictures, first):
-        width, height = one.size
-        about = {"id": number, "width": width, "height": height, "file_name": named(one)}
+    for number, picture in enumerate(pictures, first):
+        width, height = picture.size
+        about = {"id": number, "width": width, "height": height, "file_name": named(picture)}
         images.append(about)
-        for k, *box in one.rows:
+        for k, *box in picture.rows:
             annotations.append(
                 {
                     "id": len(annotations) + first,
@@ -172,7 +172,9 @@ def label_studio_coco(folder: Path, pictures: list[Picture], names: list[str]) -
     _copied(pictures, folder / "images", None, [])
     ordered, ids = alphabetical(names)
     categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]
-    content = _instances(pictures, categories, ids, 0, lambda one: f"images/{one.path.name}")
+    content = _instances(
+        pictures, categories, ids, 0, lambda picture: f"images/{picture.path.name}"
+    )
     return _write(folder / "result.json", content)
 
 
@@ -182,7 +184,9 @@ def roboflow_coco(folder: Path, pictures: list[Picture], names: list[str]) -> li
     ordered, ids = alphabetical(names)
     categories = [{"id": 0, "name": "objects", "supercategory": "none"}]
     categories += [{"id": k, "name": name} for k, name in enumerate(ordered, 1)]
-    content = _instances(pictures, categories, [k + 1 for k in ids], 0, lambda one: one.path.name)
+    content = _instances(
+        pictures, categories, [k + 1 for k in ids], 0, lambda picture: picture.path.name
+    )
     return _write(folder / "valid/_annotations.coco.json", content)
 
 
@@ -191,7 +195,7 @@ def cvat_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[s
     _copied(pictures, folder / "images/train", None, [])
     categories = [{"id": k, "name": name} for k, name in enumerate(names, 1)]
     ids = [*range(1, len(names) + 1)]
-    content = _instances(pictures, categories, ids, 1, lambda one: one.path.name)
+    content = _instances(pictures, categories, ids, 1, lambda picture: picture.path.name)
     return _write(folder / "annotations/instances_train.json", content)
 
 
@@ -200,7 +204,7 @@ def globox_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list
     _copied(pictures, folder, None, [])
     ordered, ids = alphabetical(names)
     categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]
-    content = _instances(pictures, categories, ids, 0, lambda one: one.path.name)
+    content = _instances(pictures, categories, ids, 0, lambda picture: picture.path.name)
     return _write(folder / "coco.json", content)
 
 

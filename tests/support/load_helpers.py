@@ -1,4 +1,4 @@
-"""Small networks and files for the tests of loading; what is compared is every variable's bytes."""
+"""Small networks and files for the tests of loading, which compare the bytes of every variable."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def bits(array: Any) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).copy()
 
 
-def same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
-    return found.keys() == expected.keys() and all(
-        np.array_equal(found[name], expected[name]) for name in expected
+def same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool:
+    return actual.keys() == expected.keys() and all(
+        np.array_equal(actual[name], expected[name]) for name in expected
     )
 
 
 def scramble(model: Any, seed: int = 99) -> None:
-    """Other numbers in every variable: what is not written is not right by accident."""
+    """Writes other numbers into every variable, so that none is right without being written."""
     random = np.random.default_rng(seed)
     for weight in model.weights:
         variable = plain(weight)
@@ -84,7 +84,7 @@ def scramble(model: Any, seed: int = 99) -> None:
 
 
 def forbid_op(monkeypatch: Any) -> None:
-    """From here on the op cannot be loaded."""
+    """Makes every later load take the portable path, as where the op cannot be loaded."""
 
     def op_library() -> None:
         raise errors.TensorFlowVersionError("switched off", built="0.0", running="0.1")
@@ -99,7 +99,7 @@ PATHS = [TESTS.parent, TESTS, *TESTS.glob("*/")]
 
 
 def run_python(code: str, *arguments: str, timeout: float = 120, **environment: str) -> str:
-    """What a fresh Python with this folder on its path prints; fails with all it said."""
+    """The output of a fresh Python with this folder on its path; fails with all it printed."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=TESTS,

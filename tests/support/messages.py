@@ -73,7 +73,7 @@ def warned(kind: type[Warning], *, hide: str | None = None) -> Iterator[pytest.W
     __tracebackhide__ = True
     with pytest.warns(kind) as caught:
         yield caught
-    for text in sorted(f"{one.category.__name__}: {one.message}" for one in caught):
+    for text in sorted(f"{warning.category.__name__}: {warning.message}" for warning in caught):
         said(text, hide=hide)
 
 
@@ -82,8 +82,19 @@ def said(text: str, *, hide: str | None = None) -> None:
     __tracebackhide__ = True
     if _running is None:
         raise RuntimeError("sentences are compared while a test runs")
+    assert text, "there is no sentence to compare"
     text = normalized(text)
     _running.compare(re.sub(hide, "...", text) if hide else text)
+
+
+def reported(stderr: str) -> str:
+    """The lines of stderr in which a command reports errors and notes.
+
+    What else it prints there differs between runs: times, progress, logs of other libraries.
+    """
+    return "\n".join(
+        line for line in stderr.splitlines() if line.startswith(("yolotf: ", "note: "))
+    )
 
 
 def normalized(text: str) -> str:
@@ -163,11 +174,11 @@ class Running:
         Raises:
             AssertionError: the test showed fewer sentences.
         """
-        left = self.recorded[len(self.seen) :]
-        if left and not self.update:
+        missing = self.recorded[len(self.seen) :]
+        if missing and not self.update:
             pytest.fail(
                 f"{self.file.relative_to(ROOT)}: {self.test} no longer shows these; run pytest "
-                f"{UPDATE}:\n" + "\n".join(left),
+                f"{UPDATE}:\n" + "\n".join(missing),
             )
 
 
@@ -175,7 +186,7 @@ _running: Running | None = None
 
 
 class Plugin:
-    """Gives each test its recorded sentences, and records those that it shows."""
+    """Gives each test its recorded sentences, and records the sentences that it shows."""
 
     def __init__(self, update: bool) -> None:
         self.update = update
@@ -217,15 +228,15 @@ class Plugin:
         names = {}
         for path, tests in self.collected.items():
             names[path.relative_to(TESTS).as_posix()] = tests
-        found = []
+        gone = []
         for file in sorted(FOLDER.glob("*.json")):
             if file.stem.endswith("-shared") and not SHARED.is_dir():
                 continue
             for test in self.of(file):
                 tests = names.get(test.partition("::")[0])
                 if tests is not None and test not in tests:
-                    found.append((file, test))
-        return found
+                    gone.append((file, test))
+        return gone
 
     def pytest_sessionfinish(self) -> None:
         """Writes what tests have shown."""
@@ -254,8 +265,8 @@ def read(file: Path) -> Sentences:
     """A file of sentences: by test, in the order in which it shows them."""
     if not file.exists():
         return {}
-    found: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
-    return {test: [as_text(one) for one in sentences] for test, sentences in found.items()}
+    recorded: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
+    return {test: [as_text(lines) for lines in sentences] for test, sentences in recorded.items()}
 
 
 def as_text(lines: str | list[str]) -> str:
@@ -282,7 +293,10 @@ def write(file: Path, shown: Sentences, gone: set[str]) -> None:
         if sentences == read(file):
             return
         content = {
-            test: [one.split("\n") if "\n" in one else one for one in sentences[test]]
+            test: [
+                sentence.split("\n") if "\n" in sentence else sentence
+                for sentence in sentences[test]
+            ]
             for test in sorted(sentences)
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"

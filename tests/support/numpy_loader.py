@@ -1,4 +1,4 @@
-"""A plain `.weights` writer and loader that shares no line with yolotf: what tests compare with.
+"""A plain `.weights` writer and loader that shares no line with yolotf, to compare with.
 
 It reads a cfg in its own way, follows the shapes as far as the file's order needs them, and sets
 the variables of a Keras model by layer name: reshape, transpose, assign. No checks, no speed.
@@ -46,7 +46,7 @@ def _numbers(value: str) -> list[int]:
 
 
 def stored(text: str) -> Iterator[Stored]:
-    """What the file of a cfg holds, in its order."""
+    """The arrays in the file of a cfg, in its order."""
     (_, net), *sections = read(text)
     size = int(net["height"]), int(net["width"]), int(net["channels"])
     shapes: list[tuple[int, int, int]] = []
@@ -58,7 +58,10 @@ def stored(text: str) -> Iterator[Stored]:
         def others(
             key: str, options: dict[str, str] = options, index: int = index
         ) -> list[tuple[int, int, int]]:
-            return [shapes[n if n >= 0 else index + n] for n in _numbers(options[key])]
+            return [
+                shapes[reference if reference >= 0 else index + reference]
+                for reference in _numbers(options[key])
+            ]
 
         height, width, channels = shapes[-1] if shapes else size
         filters, side, stride = option("filters", 1), option("size", 1), option("stride", 1)
@@ -116,9 +119,9 @@ def stored(text: str) -> Iterator[Stored]:
             case "avgpool":
                 height = width = 1
             case "route":
-                found = others("layers")
-                height, width, _ = found[0]
-                channels = sum(shape[2] for shape in found) // option("groups", 1)
+                joined = others("layers")
+                height, width, _ = joined[0]
+                channels = sum(shape[2] for shape in joined) // option("groups", 1)
             case "scale_channels" | "sam":
                 height, width, channels = others("from")[0]
             case "upsample":
@@ -154,21 +157,23 @@ def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
     # A prime length, so that no two rows or channels of a kernel are alike.
     pool = random.standard_normal(1_000_003, dtype=np.float32)
     values_in_order = []
-    normalized = {one.index for one in stored(text) if one.role == "moving_variance"}
-    for one in stored(text):
-        spread = 250.0**0.5 if one.index in normalized else 1.0
-        normal = np.resize(np.roll(pool, -int(random.integers(len(pool)))), one.shape)
+    normalized = {array.index for array in stored(text) if array.role == "moving_variance"}
+    for array in stored(text):
+        spread = 250.0**0.5 if array.index in normalized else 1.0
+        normal = np.resize(np.roll(pool, -int(random.integers(len(pool)))), array.shape)
         if normal.nbytes >= 1 << 16:  # of one pool, two such blocks could be the same
-            normal = random.standard_normal(one.shape, dtype=np.float32)
-        match one.role:
+            normal = random.standard_normal(array.shape, dtype=np.float32)
+        match array.role:
             case "gamma":
                 values = 1 + 0.2 * normal
             case "moving_variance":
-                values = random.uniform(100, 400, one.shape)
+                values = random.uniform(100, 400, array.shape)
             case "moving_mean":
                 values = 0.2 * spread * normal
             case "kernel":
-                fan_in = np.prod(one.shape[1:]) if one.kind != "local" else np.prod(one.shape[2:])
+                fan_in = (
+                    np.prod(array.shape[1:]) if array.kind != "local" else np.prod(array.shape[2:])
+                )
                 values = np.float32(gain * spread * (2 / fan_in) ** 0.5) * normal
             case "shortcut":
                 values = 0.6 + 0.3 * normal
@@ -183,12 +188,12 @@ def arrays(text: str, content: bytes) -> dict[Stored, Any]:
     major, minor = np.frombuffer(content[:8], np.int32)
     wide = major * 10 + minor >= 2 and major < 1000 and minor < 1000
     floats = np.frombuffer(content[20 if wide else 16 :], np.float32)
-    found, position = {}, 0
-    for one in stored(text):
-        count = int(np.prod(one.shape))
-        found[one] = floats[position : position + count].reshape(one.shape)
+    stored_arrays, position = {}, 0
+    for array in stored(text):
+        count = int(np.prod(array.shape))
+        stored_arrays[array] = floats[position : position + count].reshape(array.shape)
         position += count
-    return found
+    return stored_arrays
 
 
 def load(model: Any, text: str, content: bytes) -> int:
@@ -198,36 +203,36 @@ def load(model: Any, text: str, content: bytes) -> int:
     """
     layers = {layer.name: layer for layer in model.layers}
     total = 0
-    for one, values in arrays(text, content).items():
+    for array, values in arrays(text, content).items():
         total += values.size
-        name = f"{'conv' if one.kind == 'convolutional' else one.kind}_{one.index}"
-        if one.role in NORM_ROLES and one.kind != "batchnorm":
+        name = f"{'conv' if array.kind == 'convolutional' else array.kind}_{array.index}"
+        if array.role in NORM_ROLES and array.kind != "batchnorm":
             name += "_bn"
         if name in layers:
-            _assign(layers[name], one, values)
+            _assign(layers[name], array, values)
     return total
 
 
-def _assign(layer: Any, one: Stored, values: Any) -> None:
-    attribute = one.role
-    if one.role == "kernel":
-        match one.kind:
+def _assign(layer: Any, array: Stored, values: Any) -> None:
+    attribute = array.role
+    if array.role == "kernel":
+        match array.kind:
             case "connected":
                 values = values.T
             case "local":
                 values = values.transpose(0, 3, 4, 2, 1)
             case _ if "Depthwise" in type(layer).__name__:
-                filters, _, height, width = one.shape
+                filters, _, height, width = array.shape
                 multiplier = layer.depth_multiplier
                 values = values.reshape(filters // multiplier, multiplier, height, width)
                 values = values.transpose(2, 3, 0, 1)
                 if hasattr(layer, "depthwise_kernel"):
                     attribute = "depthwise_kernel"
             case _ if getattr(layer, "flipped", False):
-                filters, channels, height, width = one.shape
+                filters, channels, height, width = array.shape
                 values = values.reshape(channels, height, width, filters)
             case _:
                 values = values.transpose(2, 3, 1, 0)
-    elif one.role == "bias" and one.kind == "local":
+    elif array.role == "bias" and array.kind == "local":
         values = values.transpose(1, 2, 0)
     getattr(layer, attribute).assign(values)

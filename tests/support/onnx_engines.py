@@ -1,4 +1,4 @@
-"""Networks as ONNX files, and what three engines that know nothing of yolotf make of them."""
+"""Networks as ONNX files, and their outputs in three engines that know nothing of yolotf."""
 
 import contextlib
 
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 
 
 def tame_file(network, seed=0):
-    """Random weights that neither die nor explode, however deep the network.
+    """Random weights with which activations neither vanish nor explode, however deep the network.
 
     Kernels are as large as keeps the spread of numbers; variances are so large that no epsilon is
     seen, and gammas make up for them.
@@ -59,8 +59,8 @@ def by_openvino(path, pictures, **others):
     """Outputs by name."""
     core = openvino.Core()
     model = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = model({"images": pictures, **others})
-    return {output.get_any_name(): found[output] for output in model.outputs}
+    outputs = model({"images": pictures, **others})
+    return {output.get_any_name(): outputs[output] for output in model.outputs}
 
 
 def by_opencv(path, pictures, **others):
@@ -83,13 +83,13 @@ def runtime_heads(network, weights, pictures):
     return [head.transpose(0, 3, 1, 2) for head in heads]
 
 
-def assert_close(found, expected):
+def assert_close(actual, expected):
     """Two lists of heads."""
-    assert [one.shape for one in found] == [one.shape for one in expected]
-    for one, other in zip(found, expected, strict=True):
-        largest = np.abs(other).max()
-        assert other.std() > 1e-4 * largest > 0, "a constant proves nothing"
-        assert np.abs(one - other).max() <= TOLERANCE * largest
+    assert [head.shape for head in actual] == [head.shape for head in expected]
+    for head, expected_head in zip(actual, expected, strict=True):
+        largest = np.abs(expected_head).max()
+        assert expected_head.std() > 1e-4 * largest > 0, "a constant proves nothing"
+        assert np.abs(head - expected_head).max() <= TOLERANCE * largest
 
 
 def check(network, folder, engines=tuple(ENGINES), batch=2, content=None):

@@ -33,7 +33,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 NOTICES = re.compile(r"^(?:[IW]\d{4} |WARNING: All log messages before absl).*\n", re.MULTILINE)
-"""What TensorFlow says of itself on stderr."""
+"""What TensorFlow logs about itself on stderr."""
 RUN = ("python", "sh", "console")
 
 
@@ -59,22 +59,22 @@ class Step(NamedTuple):
 
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of a page."""
-    found = []
+    fenced = []
     for match in FENCE.finditer(text):
         language, *rest = match["info"].split(maxsplit=1) or [""]
         title = re.search(r'title="([^"]+)"', rest[0]) if rest else None
         mark = re.fullmatch(r"not run: (.+)", match["mark"] or "", re.DOTALL)
         content = re.sub(f"^{match['indent']}", "", match["body"], flags=re.MULTILINE)
         line = text.count("\n", 0, match.start("info")) + 1
-        found.append(Block(language, title and title[1], content, line, mark and mark[1]))
-    return found
+        fenced.append(Block(language, title and title[1], content, line, mark and mark[1]))
+    return fenced
 
 
-def steps(found: list[Block]) -> list[Step]:
-    """What is to be done for a page, in order."""
+def steps(page_blocks: list[Block]) -> list[Step]:
+    """The steps of a page's blocks, in order."""
     todo: list[Step] = []
     skipped = False
-    for block in found:
+    for block in page_blocks:
         if block.not_run or block.language in ("", "text"):
             if block.language == "text" and not block.not_run and not skipped:
                 assert todo, f"line {block.line}: output of no block"
@@ -132,7 +132,9 @@ def run(sessions: list[tuple[list[Step], Path]], *, timeout: float = 1800) -> li
             env=environment,
             timeout=timeout,
         )
-    answers = [[Result(*one) for one in json.loads(line)] for line in process.stdout.splitlines()]
+    answers = [
+        [Result(*fields) for fields in json.loads(line)] for line in process.stdout.splitlines()
+    ]
     if len(answers) < len(sessions):
         raise RuntimeError(f"page {len(answers) + 1} ended the process: {process.stderr}")
     return answers
@@ -193,7 +195,7 @@ def _shell(step: Step) -> Result:
 
 
 def differs(printed: str, expected: str) -> str | None:
-    """Where the output parts from what the page shows; None if it does not.
+    """Where the output differs from what the page shows; None if it does not.
 
     Spaces and line breaks do not count, `...` stands for anything. Numbers of threads, and those
     before a unit of time or speed, may be any, decimals one off in the last place.

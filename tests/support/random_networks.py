@@ -46,7 +46,7 @@ def section(kind: str, options: dict[str, object]) -> cfg.Section:
 
 
 def windows(extent: int, size: int, stride: int) -> int:
-    """Positions of a window, counted one by one."""
+    """Positions of a window, counted step by step."""
     return len(range(0, extent - size + 1, stride))
 
 

@@ -46,8 +46,8 @@ def mnn(model, images):
         subprocess.run([converter, "-f", "ONNX", *files], check=True, stdout=subprocess.DEVNULL)
         module = MNN.nn.load_module_from_file(path, ["images"], names)
     given = MNN.expr.const(images, list(images.shape), MNN.expr.NCHW, MNN.expr.float)
-    found = module.forward([given])
-    return [np.array(MNN.expr.convert(one, MNN.expr.NCHW).read()) for one in found]
+    outputs = module.forward([given])
+    return [np.array(MNN.expr.convert(output, MNN.expr.NCHW).read()) for output in outputs]
 
 
 def ncnn(model, images):
@@ -87,7 +87,7 @@ PACKAGES = {
 
 def main(reader, model, images, outputs):
     """Runs one reader; exit code 77 where its package is missing."""
-    missing = [one for one in PACKAGES[reader] if importlib.util.find_spec(one) is None]
+    missing = [package for package in PACKAGES[reader] if importlib.util.find_spec(package) is None]
     if missing:
         print(f"needs {missing[0]}, see make test-readers")
         sys.exit(77)

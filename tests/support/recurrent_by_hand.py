@@ -1,4 +1,4 @@
-"""Sections with a memory in NumPy, loop for loop as Darknet's C has them, and its own figures.
+"""Recurrent sections in NumPy, loop for loop as Darknet's C has them, and Darknet's own figures.
 
 The arithmetic reads a file's floats in their order, and knows nothing of yolotf's plans.
 """
@@ -190,7 +190,7 @@ def history(shape, size):
     return lambda x: np.concatenate([x, nothing])
 
 
-def one(*runs):
+def in_sequence(*runs):
     """The sections one after the other."""
 
     def run(x):
@@ -233,11 +233,11 @@ CASES = {
     ),
     "gru": (
         "[gru]\nbatch_normalize=1\noutput=4\n[gru]\noutput=3\n",
-        lambda f: one(gru(f, 12, 4, True), gru(f, 4, 3, False)),
+        lambda f: in_sequence(gru(f, 12, 4, True), gru(f, 4, 3, False)),
     ),
     "lstm": (
         "[lstm]\nbatch_normalize=1\noutput=4\n[lstm]\noutput=3\n",
-        lambda f: one(lstm(f, 12, 4, True), lstm(f, 4, 3, False)),
+        lambda f: in_sequence(lstm(f, 12, 4, True), lstm(f, 4, 3, False)),
     ),
     "history": ("[history]\nhistory_size=3\n", lambda f: history(PICTURE, 3)),
 }
@@ -333,7 +333,7 @@ FIGURES = {
         0.68041,
     ],
 }
-"""The first numbers that Darknet puts out for the last frame, channel by channel.
+"""The first numbers that Darknet outputs for the last frame, channel by channel.
 
 Measured with its CPU code, frame by frame with one time step.
 """
@@ -355,7 +355,7 @@ GPU_CASES = {
         lambda f: conv_lstm(f, PICTURE, 2, False, constrain=1, bent="linear"),
     ),
 }
-"""What only Darknet's GPU code does."""
+"""Cases that only Darknet's GPU code computes."""
 
 
 ALL = {**CASES, **GPU_CASES}
@@ -366,7 +366,7 @@ def network_of(body):
 
 
 def case(name, path):
-    """Network, the file that is written for it, and what is to come out."""
+    """The network, the floats of the file written for it, and the expected outputs."""
     body, make = ALL[name]
     network = network_of(body)
     return network, path, by_hand(make, write(path, layout.segments(network)))
@@ -386,9 +386,9 @@ def numbers(segments):
 
 def write(path, segments):
     """The file of `numbers`; returns its floats."""
-    found = numbers(segments)
-    weights_files.write(path, found)
-    return found
+    floats = numbers(segments)
+    weights_files.write(path, floats)
+    return floats
 
 
 def frames(shape=(2, 3, 2), count=FRAMES):
@@ -398,7 +398,7 @@ def frames(shape=(2, 3, 2), count=FRAMES):
 
 
 def by_hand(make, floats):
-    """[frames, rows, columns, channels] of what a case puts out."""
+    """The outputs of a case, [frames, rows, columns, channels]."""
     run = make(Floats(floats))
-    found = [run(frame.transpose(2, 0, 1).astype(np.float64)) for frame in frames()]
-    return np.stack([y.transpose(1, 2, 0) if y.ndim == 3 else y[None, None] for y in found])
+    outputs = [run(frame.transpose(2, 0, 1).astype(np.float64)) for frame in frames()]
+    return np.stack([y.transpose(1, 2, 0) if y.ndim == 3 else y[None, None] for y in outputs])

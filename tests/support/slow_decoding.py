@@ -55,12 +55,15 @@ def slow_decode(raw, head, input_height, input_width):
     entries = head.coords + 1 + head.classes
     pictures = []
     for b in range(batch):
-        found = []
+        boxes = []
         for row in range(rows):
             for column in range(columns):
-                for n, (anchor_w, anchor_h) in enumerate(head.anchors):
-                    x = [float(v) for v in raw[b, row, column, n * entries : (n + 1) * entries]]
-                    found.append(
+                for anchor, (anchor_w, anchor_h) in enumerate(head.anchors):
+                    x = [
+                        float(v)
+                        for v in raw[b, row, column, anchor * entries : (anchor + 1) * entries]
+                    ]
+                    boxes.append(
                         slow_box(
                             x,
                             head,
@@ -69,7 +72,7 @@ def slow_decode(raw, head, input_height, input_width):
                             (input_height, input_width),
                         )
                     )
-        pictures.append(found)
+        pictures.append(boxes)
     return pictures
 
 
@@ -115,9 +118,9 @@ def slow_overlap(a, b, kind, beta):
     (left_a, right_a, top_a, bottom_a), (left_b, right_b, top_b, bottom_b) = edges(a), edges(b)
     w = min(right_a, right_b) - max(left_a, left_b)
     h = min(bottom_a, bottom_b) - max(top_a, top_b)
-    both = w * h if w > 0 and h > 0 else 0
-    union = a[2] * a[3] + b[2] * b[3] - both
-    iou = both / union if both and union else 0
+    common = w * h if w > 0 and h > 0 else 0
+    union = a[2] * a[3] + b[2] * b[3] - common
+    iou = common / union if common and union else 0
     diagonal = (max(right_a, right_b) - min(left_a, left_b)) ** 2
     diagonal += (max(bottom_a, bottom_b) - min(top_a, top_b)) ** 2
     if kind == "default" or diagonal == 0:
@@ -127,7 +130,7 @@ def slow_overlap(a, b, kind, beta):
 
 
 def slow_suppress(pairs, threshold, kind, beta):
-    """`pairs`: (score, class, box); what do_nms_sort and diounms_sort leave, best first."""
+    """The (score, class, box) that do_nms_sort and diounms_sort leave of `pairs`, best first."""
     left = []
     for class_id in {pair[1] for pair in pairs}:
         queue = sorted((p for p in pairs if p[1] == class_id), key=lambda p: -p[0])
@@ -156,8 +159,8 @@ def pairs_of(network, raws, size, threshold):
     """Per picture, (score, class, box) above the threshold, from the slow decoder."""
     pictures = [[] for _ in range(raws[0].shape[0])]
     for raw, head in zip(raws, network.heads, strict=True):
-        for picture, found in zip(pictures, slow_decode(raw, head, *size), strict=True):
-            for box, objectness, probabilities in found:
+        for picture, boxes in zip(pictures, slow_decode(raw, head, *size), strict=True):
+            for box, objectness, probabilities in boxes:
                 if head.type != "region" and not objectness > threshold:
                     continue
                 for class_id, probability in enumerate(probabilities):

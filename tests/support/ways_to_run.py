@@ -1,7 +1,7 @@
-"""What each way to run a network answers, in a process of its own: `python ways_to_run.py FOLDER`.
+"""The outputs of each way to run a network, in another process: `python ways_to_run.py FOLDER`.
 
-`FOLDER/cases.json` holds `Case`s, and a folder of each case's name what they read. The answers are
-arrays in `FOLDER/<second argument>.npz`, called `case way part`.
+`FOLDER/cases.json` holds `Case`s, and a folder named after each case holds the files it reads. The
+outputs are arrays in `FOLDER/<second argument>.npz`, named `case way part`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Case(TypedDict):
     ways: list[str]
 
 
-def _found(rows: Iterable[Any]) -> Arrays:
+def _rows_of(rows: Iterable[Any]) -> Arrays:
     """Detections of all pictures in one array: picture, class, score, box."""
     return {"detections": np.array(list(rows), np.float64).reshape(-1, 7)}
 
 
 def _of_batch(boxes: Any, scores: Any, classes: Any, counts: Any) -> Arrays:
-    return _found(
+    return _rows_of(
         (number, classes[number][row], scores[number][row], *np.asarray(boxes[number][row]))
         for number, count in enumerate(np.asarray(counts))
         for row in range(count)
@@ -49,11 +49,11 @@ def detector(case: Case, pictures: Any, _: Path, engine: Any = "tensorflow") -> 
     made = yolotf.Detector(
         case["cfg"], case["weights"], score_threshold=case["score"], engine=engine
     )
-    found = made(list(pictures))
-    return _found(
-        (number, *one)
-        for number, answer in enumerate(found)
-        for one in zip(answer.classes, answer.scores, *np.transpose(answer.xyxy), strict=True)
+    answers = made(list(pictures))
+    return _rows_of(
+        (number, *box)
+        for number, answer in enumerate(answers)
+        for box in zip(answer.classes, answer.scores, *np.transpose(answer.xyxy), strict=True)
     )
 
 
@@ -71,30 +71,30 @@ def function(case: Case, pictures: Any, _: Path) -> Arrays:
     """`build_function`."""
     from yolotf.inference import build_function
 
-    found = build_function(case["cfg"], case["weights"], score_threshold=case["score"])(pictures)
-    return _of_batch(*(np.asarray(part) for part in found))
+    outputs = build_function(case["cfg"], case["weights"], score_threshold=case["score"])(pictures)
+    return _of_batch(*(np.asarray(part) for part in outputs))
 
 
 def served(_: Case, pictures: Any, folder: Path) -> Arrays:
-    """What `Detector.export` wrote, elsewhere."""
+    """The SavedModel that `Detector.export` wrote, copied to another place."""
     import tensorflow as tf
 
     signature = tf.saved_model.load(folder / "served").signatures["serving_default"]
-    found = signature(images=tf.constant(pictures))
-    return _of_batch(*(found[name].numpy() for name in ("boxes", "scores", "classes", "counts")))
+    outputs = signature(images=tf.constant(pictures))
+    return _of_batch(*(outputs[name].numpy() for name in ("boxes", "scores", "classes", "counts")))
 
 
 def converted(_: Case, pictures: Any, folder: Path) -> Arrays:
-    """What `convert` wrote as a SavedModel, elsewhere."""
+    """The SavedModel that `convert` wrote, copied to another place."""
     import tensorflow as tf
 
     signature = tf.saved_model.load(folder / "converted").signatures["serving_default"]
-    found = signature(images=tf.constant(pictures / np.float32(255)))
-    return {name: value.numpy() for name, value in found.items()}
+    outputs = signature(images=tf.constant(pictures / np.float32(255)))
+    return {name: value.numpy() for name, value in outputs.items()}
 
 
 def saved(_: Case, pictures: Any, folder: Path) -> Arrays:
-    """What `convert` wrote as a `.keras` file, elsewhere."""
+    """The `.keras` file that `convert` wrote, copied to another place."""
     from yolotf.models.build import read_model
 
     return _predicted(read_model(folder / "model.keras"), pictures)
@@ -110,8 +110,8 @@ def built(case: Case, pictures: Any, _: Path) -> Arrays:
 
 
 def _predicted(model: Any, pictures: Any) -> Arrays:
-    found = model.predict(pictures / np.float32(255), batch_size=len(pictures), verbose=0)
-    heads = found if isinstance(found, list) else [found]
+    outputs = model.predict(pictures / np.float32(255), batch_size=len(pictures), verbose=0)
+    heads = outputs if isinstance(outputs, list) else [outputs]
     return {f"output_{number}": head for number, head in enumerate(heads)}
 
 

@@ -1,6 +1,6 @@
-"""Darknet `.weights` files, byte by byte: a header, then float32s. No line of it is yolotf's.
+"""Darknet `.weights` files, byte by byte: a header, then float32s; shares no line with yolotf.
 
-Every other maker of files, of random numbers or of trained ones, writes by this one.
+Every other helper that writes `.weights` files does it by this module.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_in_parts(path: Path, arrays: Iterable[Any], header: bytes = HEADER) ->
 
 
 def write_zeros(path: Path, size_bytes: int, header: bytes = HEADER) -> Path:
-    """Writes a sparse file: its numbers say nothing, only its size does."""
+    """Writes a sparse file of zeros, for tests in which only the size counts."""
     with path.open("wb") as file:
         file.write(header)
         file.truncate(size_bytes)

@@ -1,6 +1,6 @@
 """Darknet's deltas of a `[yolo]` section in plain Python, loop for loop (AlexeyAB yolo_layer.c).
 
-It shares no line with yolotf: what `tests/graphs/test_yolo_loss.py` compares with.
+It shares no line with yolotf; `tests/graphs/test_yolo_loss.py` compares with it.
 """
 
 from math import atan, exp, isfinite, log, pi, sqrt
@@ -128,13 +128,13 @@ def deltas(raw, truths, anchors, mask, size, classes, **o):
             for k in range(4):
                 d[k] += (2 - truth[2] * truth[3]) * (target[k] - v[k]) * iou_normalizer
             return
-        found = list(slopes(predicted(b, j, i, m), truth, kind))
+        gradient = list(slopes(predicted(b, j, i, m), truth, kind))
         if not new:
-            found[2] *= exp(v[2])
-            found[3] *= exp(v[3])
+            gradient[2] *= exp(v[2])
+            gradient[3] *= exp(v[3])
         most = o.get("max_delta", float("inf"))
         for k in range(4):
-            value = found[k] * iou_normalizer
+            value = gradient[k] * iou_normalizer
             d[k] += min(max(value if isfinite(value) else 0, -most), most)
 
     def klass(b, j, i, m, number):
@@ -177,18 +177,18 @@ def deltas(raw, truths, anchors, mask, size, classes, **o):
         for number, truth in listed:
             i, j = int(truth[0] * columns), int(truth[1] * rows)
             alone = (0, 0, truth[2], truth[3])
-            best_iou, best_n = 0, 0
-            for n, (aw, ah) in enumerate(anchors):
+            best_iou, best_anchor = 0, 0
+            for anchor, (aw, ah) in enumerate(anchors):
                 iou = box_iou((0, 0, aw / width, ah / height), alone)
                 if iou > best_iou:
-                    best_iou, best_n = iou, n
-            if best_n in mask:
-                assign(truth, number, b, j, i, mask.index(best_n))
-            for n, (aw, ah) in enumerate(anchors):
-                if n in mask and n != best_n and o.get("iou_thresh", 1) < 1:
+                    best_iou, best_anchor = iou, anchor
+            if best_anchor in mask:
+                assign(truth, number, b, j, i, mask.index(best_anchor))
+            for anchor, (aw, ah) in enumerate(anchors):
+                if anchor in mask and anchor != best_anchor and o.get("iou_thresh", 1) < 1:
                     similar = box_giou if o.get("iou_thresh_kind") == "giou" else box_iou
                     if similar((0, 0, aw / width, ah / height), alone) > o["iou_thresh"]:
-                        assign(truth, number, b, j, i, mask.index(n))
+                        assign(truth, number, b, j, i, mask.index(anchor))
         if o.get("iou_thresh", 1) < 1:
             for place in np.ndindex(rows, columns, len(mask)):
                 d = delta[b][place]
