@@ -1,4 +1,4 @@
-"""What a refused file is told, where batch normalization is folded into the kernels."""
+"""Refusals name arrays of the file also where batch normalization is folded into kernels."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def folded():
 
 
 @pytest.mark.parametrize("role", PLACES)
-def test_a_cut_file_is_told_the_array_of_the_file_it_ends_in(role, folded, tmp_path):
+def test_truncated_file_is_refused_by_the_array_it_ends_in(role, folded, tmp_path):
     begin, end = PLACES[role]
     path = tmp_path / "a.weights"
     path.write_bytes(numpy_loader.random_file(TEXT)[: begin + 5])
@@ -34,7 +34,7 @@ def test_a_cut_file_is_told_the_array_of_the_file_it_ends_in(role, folded, tmp_p
 
 
 @pytest.mark.parametrize("role", PLACES)
-def test_a_number_that_is_none_is_told_its_own_array(role, folded, tmp_path):
+def test_non_finite_number_is_refused_by_its_array(role, folded, tmp_path):
     begin = PLACES[role][0]
     numbers = np.frombuffer(numpy_loader.random_file(TEXT), np.float32).copy()
     numbers[begin // 4] = -1 if role == "moving_variance" else np.nan

@@ -1,4 +1,4 @@
-"""What a file holds and where: Darknet's order, real files, known sizes, a second count."""
+"""Segments of a file, against Darknet's order, real files, known sizes and a second count."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def parse(body: str, net: str = NET) -> cfg.Network:
 
 
 def stored(body: str, net: str = NET, *, transposed: bool = False) -> list[tuple[Any, ...]]:
-    """(layer, part, role, shape) of every segment."""
-    found = layout.segments(parse(body, net), transposed=transposed)
-    return [(part.layer, part.part, part.role, part.shape) for part in found]
+    """The (layer, part, role, shape) of every segment."""
+    segments = layout.segments(parse(body, net), transposed=transposed)
+    return [(part.layer, part.part, part.role, part.shape) for part in segments]
 
 
 def normalized(layer: int, channels: int, part: str = "") -> list[tuple[Any, ...]]:
@@ -143,10 +143,10 @@ def test_implicit_stores_its_constant():
 
 
 def dense(parts: list[tuple[str, int, int]]) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
+    segments: list[tuple[Any, ...]] = []
     for name, inputs, outputs in parts:
-        found += [(0, name, "bias", (outputs,)), (0, name, "kernel", (outputs, inputs))]
-    return found
+        segments += [(0, name, "bias", (outputs,)), (0, name, "kernel", (outputs, inputs))]
+    return segments
 
 
 def test_recurrent_dense_sections_store_their_parts_in_order():
@@ -236,8 +236,8 @@ def test_a_flipped_convolution_has_its_filters_last():
 
 
 def test_offsets_count_bytes_from_the_end_of_the_header():
-    found = layout.segments(parse("[conv]\nfilters=6\nsize=3\n[maxpool]\n[conv]\nfilters=2\n"))
-    assert [(part.offset, part.count, part.size_bytes, part.end) for part in found] == [
+    segments = layout.segments(parse("[conv]\nfilters=6\nsize=3\n[maxpool]\n[conv]\nfilters=2\n"))
+    assert [(part.offset, part.count, part.size_bytes, part.end) for part in segments] == [
         (0, 6, 24, 24),
         (24, 216, 864, 888),
         (888, 2, 8, 896),
@@ -247,13 +247,15 @@ def test_offsets_count_bytes_from_the_end_of_the_header():
 
 
 def assert_touching(network: cfg.Network) -> None:
-    found = layout.segments(network)
-    assert [part.offset for part in found] == [0, *(part.end for part in found)][: len(found)]
-    assert all(part.count > 0 for part in found)
-    assert sum(part.count for part in found) == layout.floats(network)
+    segments = layout.segments(network)
+    assert [part.offset for part in segments] == [0, *(part.end for part in segments)][
+        : len(segments)
+    ]
+    assert all(part.count > 0 for part in segments)
+    assert sum(part.count for part in segments) == layout.floats(network)
     assert layout.size_bytes(network) == 20 + 4 * layout.floats(network)
-    assert [part.layer for part in found] == sorted(part.layer for part in found)
-    names = [(part.layer, part.part, part.role) for part in found]
+    assert [part.layer for part in segments] == sorted(part.layer for part in segments)
+    names = [(part.layer, part.part, part.role) for part in segments]
     assert len(set(names)) == len(names)
 
 
@@ -418,9 +420,9 @@ def as_long_as(path: str, change: str, header: str) -> int:
     "entry", helpers.shared_params(lambda: users_files(with_cfg=False), user_and_path)
 )
 def test_a_users_file_is_as_long_as_the_stock_network_it_was_made_from(entry):
-    stock = [found for found in entry["stock"] if (helpers.SHARED / found[0]).is_file()]
-    assert {as_long_as(*found) for found in stock} <= {entry["lfs_size"]}
-    # Two files were trained with networks that are no stock ones.
+    stock = [variant for variant in entry["stock"] if (helpers.SHARED / variant[0]).is_file()]
+    assert {as_long_as(*variant) for variant in stock} <= {entry["lfs_size"]}
+    # Two files were trained with networks that no stock cfg describes.
     assert bool(stock) == (entry["lfs_size"] not in (17_547_476, 483_890_244))
 
 
@@ -448,8 +450,8 @@ def slot(shape: tuple[int, ...], role: str, *, depthwise: bool = False) -> layou
 
 
 def of_the_only_layer(body: str, role: str, *, transposed: bool = False) -> layout.Segment:
-    found = layout.segments(parse(body), transposed=transposed)
-    (segment,) = [part for part in found if part.role == role]
+    segments = layout.segments(parse(body), transposed=transposed)
+    (segment,) = [part for part in segments if part.role == role]
     return segment
 
 

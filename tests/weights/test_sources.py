@@ -1,4 +1,4 @@
-"""Weights from anywhere: memory, open files, URLs; and servers that break, lie and change."""
+"""Weights from memory, open files and URLs, and from servers that break, stall and change files."""
 
 import contextlib
 import gzip
@@ -31,7 +31,7 @@ fsspec = pytest.importorskip("fsspec")
 
 CLASSIFIER = net(16) + conv(10) + section("avgpool") + section("softmax")
 AIOHTTP = "(?<=cannot be read: ).*(?=: ')"
-"""What aiohttp says of a broken connection."""
+"""What aiohttp says about a broken connection."""
 ETAG = r'"-?\w+"'
 CONTENT = loading.content(loading.PLAIN)
 OTHER = loading.content(loading.PLAIN, seed=5)
@@ -53,7 +53,7 @@ def expected(tmp_path, model):
 
 @contextlib.contextmanager
 def unchanged(model):
-    """What is raised inside leaves every variable as it was, and nothing behind."""
+    """Checks that what runs inside changes no variable and leaves no temporary file."""
     loading.scramble(model)
     before = loading.snapshot(model)
     with unchanged_folder():
@@ -63,16 +63,16 @@ def unchanged(model):
 
 @pytest.fixture(autouse=True)
 def folder_for_temporary_files(monkeypatch, tmp_path_factory):
-    """One of the test's own: other processes leave and take theirs in the system's."""
+    """Gives the test its own folder: in the system's, other processes come and go."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
 
 
 @contextlib.contextmanager
 def unchanged_folder():
     folder = Path(tempfile.gettempdir())
-    before = {one.name for one in folder.glob("yolotf-*")}
+    before = {path.name for path in folder.glob("yolotf-*")}
     yield
-    assert {one.name for one in folder.glob("yolotf-*")} <= before
+    assert {path.name for path in folder.glob("yolotf-*")} <= before
 
 
 # Memory and open files.
@@ -161,7 +161,7 @@ def test_a_named_pipe_and_a_device_are_still_no_files(model, tmp_path):
         yolotf.load_darknet_weights(model, tmp_path / "fifo")
 
 
-def test_bytes_that_name_a_file_are_its_path_as_ever(model, expected, tmp_path):
+def test_bytes_that_name_a_file_are_a_path(model, expected, tmp_path):
     path = tmp_path / "a.weights"
     path.write_bytes(CONTENT)
     loading.scramble(model)
@@ -170,7 +170,7 @@ def test_bytes_that_name_a_file_are_its_path_as_ever(model, expected, tmp_path):
 
 
 @pytest.mark.parametrize("path_taken", ["op", "portable"], indirect=True)
-def test_what_does_not_fit_is_refused_under_its_own_name(path_taken, model):
+def test_mismatch_is_refused_under_the_name_of_the_source(path_taken, model):
     for source, name in ((CONTENT[:-40], "<bytes>"), (io.BytesIO(CONTENT[:900]), "<BytesIO>")):
         with unchanged(model), pytest.raises(yolotf.WeightsMismatch) as caught:
             yolotf.load_darknet_weights(model, source)
@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_refused_under_its_own_name(path_taken, model):
         io.StringIO("text"),
     ],
 )
-def test_what_is_no_source_is_a_type_error(source, model):
+def test_value_that_is_no_source_is_a_type_error(source, model):
     with unchanged(model), refused(TypeError):
         yolotf.load_darknet_weights(model, source)
 
@@ -208,8 +208,8 @@ def test_a_file_of_text_is_a_type_error(model, tmp_path):
         yolotf.load_darknet_weights(model, file)
 
 
-def test_nothing_is_mapped_that_can_still_be_written(model):
-    """A lease: with one native code may map the memory and need not copy it."""
+def test_memory_is_mapped_only_when_sealed_against_writes(model):
+    """With a lease, native code may map the memory and need not copy it."""
     assert yolotf.load_darknet_weights(model, CONTENT).mapped
     with WeightsFile.open(CONTENT) as file:
         assert Path(file.path).name == "weights"
@@ -230,7 +230,7 @@ def test_systems_without_memfd_or_proc(lacking, model, expected, monkeypatch):
     assert loading.same(loading.snapshot(model), expected)
 
 
-def test_what_is_larger_than_any_weights_is_not_brought_into_memory(model, monkeypatch):
+def test_file_larger_than_any_weights_is_not_read_into_memory(model, monkeypatch):
     monkeypatch.setattr(fetching, "MAX_BYTES", 1000)
     with unchanged(model), refused(OSError):
         yolotf.load_darknet_weights(model, io.BytesIO(CONTENT))
@@ -323,21 +323,21 @@ def store(monkeypatch):
 
 def test_a_url_loads_as_the_file_does_in_ranges_and_with_progress(store, model, expected):
     loading.scramble(model)
-    told = []
+    calls = []
     url = store.url("/a.weights")
-    report = yolotf.load_darknet_weights(model, url, progress=lambda *args: told.append(args))
+    report = yolotf.load_darknet_weights(model, url, progress=lambda *args: calls.append(args))
     assert loading.same(loading.snapshot(model), expected)
     assert report.path == url
     ranges = [wanted for command, _, wanted in store.requests if command == "GET"]
     starts = sorted(int(re.search(r"\d+", wanted)[0]) for wanted in ranges if wanted)
     assert starts == list(range(0, len(CONTENT), 1000))
-    *downloading, start, end = told
+    *downloading, start, end = calls
     assert downloading[:2] == [("downloading", done, len(CONTENT)) for done in (0, 1000)]
     assert downloading[-1] == ("downloading", len(CONTENT), len(CONTENT))
     assert [start, end] == [("loading", done, len(CONTENT)) for done in (0, len(CONTENT))]
 
 
-def test_a_server_that_knows_no_ranges(store, model, expected):
+def test_server_without_ranges_is_read_whole(store, model, expected):
     store.ranges = False
     loading.scramble(model)
     yolotf.load_darknet_weights(model, store.url("/a.weights?token=1"))
@@ -407,9 +407,9 @@ def test_a_url_that_breaks_is_an_error_and_changes_nothing(spoil, kind, store, m
         yolotf.load_darknet_weights(model, url)
     assert caught.value.filename == url
     spoil(store)
-    found = yolotf.diagnose(url, yolotf.parse_cfg(loading.PLAIN))
-    assert found.exit_code == 2
-    assert found.path == url
+    diagnosis = yolotf.diagnose(url, yolotf.parse_cfg(loading.PLAIN))
+    assert diagnosis.exit_code == 2
+    assert diagnosis.path == url
 
 
 @pytest.mark.parametrize("moment", range(1, 4))
@@ -420,9 +420,11 @@ def test_an_object_replaced_in_the_middle_is_noticed(moment, store, model):
         if done >= 1000 * moment:
             store.files["/a.weights"] = OTHER
 
-    with unchanged(model), refused(yolotf.FileChangedError, hide=ETAG) as caught:
+    with (
+        unchanged(model),
+        refused(yolotf.FileChangedError, code="file-changed", path=url, hide=ETAG),
+    ):
         yolotf.load_darknet_weights(model, url, progress=replaced)
-    assert str(caught.value).startswith(f"{url}: replaced while it was read")
     assert yolotf.load_darknet_weights(model, url).path == url
 
 
@@ -433,17 +435,14 @@ def test_a_server_refuses_ranges_of_another_version(store, model):
     def replaced(stage, done, total):
         store.files["/a.weights"] = OTHER if done else CONTENT
 
-    with unchanged(model), pytest.raises(yolotf.FileChangedError) as caught:
+    with unchanged(model), refused(yolotf.FileChangedError, code="file-changed", path=url):
         yolotf.load_darknet_weights(model, url, progress=replaced)
-    assert str(caught.value) == (
-        f"{url}: replaced while it was read: the server has another version by now; load it again"
-    )
     asked = [wanted for command, _, wanted in store.requests if command == "GET"]
     assert len(asked) == len(set(asked)), "no range is asked for again"
 
 
 def endless(store, url):
-    """A server that says no length and never ends, and how much of it was taken."""
+    """Makes the server name no length and never end; returns a list of the sizes it sent."""
     taken = []
 
     def pour(handler):
@@ -460,7 +459,7 @@ def endless(store, url):
 
 
 def silent(store, url, after=0):
-    """A server that says how much there is, sends a part of it, and then nothing."""
+    """Makes the server name a length, send a part of it, and then nothing."""
 
     def hang(handler):
         handler.send_response(200)
@@ -475,7 +474,7 @@ def silent(store, url, after=0):
 
 
 def dripping(store, url):
-    """A server that sends a byte now and then."""
+    """Makes the server send a byte now and then."""
 
     def drip(handler):
         handler.send_response(200)
@@ -493,7 +492,7 @@ def dripping(store, url):
 
 
 def loads(url, model, cfg, tmp_path, **options):
-    """Every door by its name; each is asked for the weights of `url`."""
+    """Every entry point that reads weights, by name; each reads `url` when it is called."""
     from yolotf.diagnosis import result
     from yolotf.formats.convert import convert
     from yolotf.loading.build import build_model
@@ -546,11 +545,9 @@ def cfg_file(tmp_path):
 def test_no_more_is_read_of_an_endless_url_than_fits(door, store, model, cfg_file, tmp_path):
     url = store.url("/a.weights")
     taken = endless(store, url)
-    with unchanged(model), refused(OSError) as caught:
+    with unchanged(model), refused(OSError):
         loads(url, model, cfg_file, tmp_path)[door]()
-    assert "does not state the size" in str(caught.value)
-    assert "pass its path" in str(caught.value)
-    # What a socket and its readers hold on both sides.
+    # Sockets and their readers buffer some on both sides.
     assert sum(taken) < 32 << 20
 
 
@@ -578,7 +575,6 @@ def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cf
     started = time.monotonic()
     with unchanged(model), refused(OSError, hide=r"\d+(?= bytes in)") as caught:
         loads(url, model, cfg_file, tmp_path, timeout=0.5)[door]()
-    assert "longer timeout=, or --timeout" in str(caught.value)
     if "diagnose" not in door:
         assert isinstance(caught.value, TimeoutError)
         assert caught.value.filename == url
@@ -602,20 +598,20 @@ def test_commands_have_the_time_limit(command, store, cfg_file, tmp_path, capsys
     if command == "classify":
         cfg_file.write_text(CLASSIFIER)
     assert cli.main([command, *arguments]) == 2
-    said = capsys.readouterr()
-    assert "in 0.5 seconds" in " ".join((said.out + said.err).split())
-    assert "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert "in 0.5 seconds" in " ".join((printed.out + printed.err).split())
+    assert "Traceback" not in printed.err
 
 
-def test_a_server_that_drips_is_silent(store, model):
+def test_server_that_drips_is_given_up_like_a_silent_one(store, model):
     url = store.url("/a.weights")
     dripping(store, url)
     with unchanged(model), refused(TimeoutError, hide=r"\d+(?= bytes in)"):
         yolotf.load_darknet_weights(model, url, timeout=0.5)
 
 
-def test_a_slow_server_that_does_send_is_waited_for(store, model, expected):
-    """Each range by itself within the time limit, all of them not."""
+def test_slow_server_that_keeps_sending_is_waited_for(store, model, expected):
+    """Each range comes within the time limit; all of them together take longer."""
     loading.scramble(model)
 
     def cut(wanted, content):
@@ -627,8 +623,8 @@ def test_a_slow_server_that_does_send_is_waited_for(store, model, expected):
     assert loading.same(loading.snapshot(model), expected)
 
 
-def test_a_range_that_never_ends_is_left(store, model):
-    """A server that says a length, and then sends more than that."""
+def test_range_that_never_ends_is_given_up(store, model):
+    """The server names a length and sends more than that."""
     url = store.url("/a.weights")
 
     def pour(handler):
@@ -647,7 +643,7 @@ def test_a_range_that_never_ends_is_left(store, model):
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
-def test_time_limits_that_are_none(timeout, store, model):
+def test_bad_time_limits_are_refused(timeout, store, model):
     with unchanged(model), refused(ValueError):
         yolotf.load_darknet_weights(model, store.url("/a.weights"), timeout=timeout)
 
@@ -658,8 +654,8 @@ def test_without_a_time_limit(store, model, expected):
     assert loading.same(loading.snapshot(model), expected)
 
 
-def told(call):
-    """What is answered, or all that a log would have of the error."""
+def outcome_of(call):
+    """The answer as text, or the error with its traceback and attributes."""
     try:
         return str(call())
     except (OSError, ValueError) as error:
@@ -670,7 +666,7 @@ SECRETS = "X-Amz-Signature=0a1b2c&X-Amz-Credential=AKIA%2Fus&sig=5e"
 
 
 @pytest.mark.parametrize("spoil", [lambda store: None, broken_always, failing_server, missing])
-def test_what_signs_a_url_is_shown_nowhere(spoil, store, model, capsys, tmp_path):
+def test_signature_of_a_url_is_shown_nowhere(spoil, store, model, capsys, tmp_path):
     cfg = tmp_path / "net.cfg"
     cfg.write_text(loading.PLAIN)
     url = store.url(f"/a.weights?{SECRETS}")
@@ -685,8 +681,8 @@ def test_what_signs_a_url_is_shown_nowhere(spoil, store, model, capsys, tmp_path
         lambda: cli.main(["check", url, "--cfg", str(cfg)]),
         lambda: cli.main(["inspect", url]),
     )
-    said = [told(call) for call in calls]
-    shown = "\n".join([*said, *capsys.readouterr()])
+    outcomes = [outcome_of(call) for call in calls]
+    shown = "\n".join([*outcomes, *capsys.readouterr()])
     assert name in shown.replace("\n", "") or name in shown
     for secret in ("0a1b2c", "AKIA", "5e\n", "sig=5e"):
         assert secret not in shown
@@ -720,7 +716,7 @@ def test_what_signs_a_url_is_shown_nowhere(spoil, store, model, capsys, tmp_path
         ("/a/path?with=one", "/a/path?with=one"),
     ],
 )
-def test_urls_without_what_may_be_secret(url, name):
+def test_urls_are_shown_without_their_secrets(url, name):
     assert sources.redacted(url) == name
     assert "TOKEN" not in name or "TOKEN/b" in url
 
@@ -746,7 +742,7 @@ def test_a_ctrl_c_waits_for_no_slow_server(store, model):
         released.set()
 
 
-def test_a_server_that_is_not_there(model):
+def test_unreachable_server_is_an_error(model):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/a.weights"
@@ -765,7 +761,9 @@ def test_a_page_in_place_of_weights_is_named(store, model):
 
 
 def test_without_fsspec_the_extra_is_named(model, monkeypatch):
-    for name in [one for one in sys.modules if one.split(".")[0] == "fsspec"]:
+    for name in [
+        name_loaded for name_loaded in sys.modules if name_loaded.split(".")[0] == "fsspec"
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fsspec", None)
     for url in ("s3://bucket/a.weights", Path("https://host/a.weights")):
@@ -778,7 +776,7 @@ def test_without_fsspec_the_extra_is_named(model, monkeypatch):
         assert caught.value.url.count("://") == 1
 
 
-def test_protocols_that_are_none(model):
+def test_unknown_protocols_are_refused(model):
     with unchanged(model), refused(yolotf.YolotfError, hide=r"(?<=weights: ).*"):
         yolotf.load_darknet_weights(model, "nonsense://host/a.weights")
 
@@ -792,15 +790,15 @@ def in_memory():
     files.rm("/models", recursive=True)
 
 
-def test_the_name_at_the_end_of_a_url_counts(in_memory, model):
-    """A file called *.conv.N may end early."""
+def test_backbone_is_recognised_by_the_end_of_its_url(in_memory, model):
+    """A file named *.conv.N may end before the network does."""
     report = yolotf.load_darknet_weights(model, f"{in_memory}tiny.conv.1")
     assert report.loaded == ("conv_0",)
     assert report.path == f"{in_memory}tiny.conv.1"
 
 
-def test_every_door_takes_a_url(in_memory, tmp_path, capsys):
-    """Function, reload, detection, conversion, diagnosis, inspection, commands."""
+def test_every_entry_point_takes_a_url(in_memory, tmp_path, capsys):
+    """Covers functions, reload, detection, conversion, diagnosis, inspection and commands."""
     from yolotf.diagnosis import result
     from yolotf.formats.convert import convert
     from yolotf.inference import Detector, build_function
@@ -813,9 +811,8 @@ def test_every_door_takes_a_url(in_memory, tmp_path, capsys):
     detector(picture)
     detector.reload(CONTENT)
     detector.reload(io.BytesIO(CONTENT))
-    with pytest.raises(yolotf.WeightsMismatch) as caught:
+    with refused(yolotf.WeightsMismatch, path=f"{in_memory}tiny.conv.1"):
         detector.reload(f"{in_memory}tiny.conv.1")
-    assert f"{in_memory}tiny.conv.1" in str(caught.value)
     detector(picture)
     build_function(cfg, CONTENT)(picture[None])
     stages = []
@@ -834,8 +831,8 @@ def test_every_door_takes_a_url(in_memory, tmp_path, capsys):
     assert cli.main(["check", url, "--cfg", str(cfg), "--html", str(page)]) == 0
     assert "tiny.weights" in page.read_text()
     assert cli.main(["check", f"{in_memory}none", "--cfg", str(cfg), "--json"]) == 2
-    said = capsys.readouterr()
-    assert '"missing"' in said.out
+    printed = capsys.readouterr()
+    assert '"missing"' in printed.out
     assert cli.main(["convert", url, "--cfg", str(cfg), "-o", str(tmp_path / "b.h5")]) == 0
     assert capsys.readouterr().out.startswith(f"{url} -> ")
 
@@ -915,14 +912,14 @@ class TestS3:
                 yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights", progress=changed)
             assert "s3://models/.../tiny.weights" in str(caught.value)
 
-    def test_what_is_not_there_is_said(self, model):
+    def test_missing_object_or_bucket_is_an_error(self, model):
         for url in ("s3://models/none.weights", "s3://no-such-bucket/a.weights"):
             with unchanged(model), refused(OSError) as caught:
                 yolotf.load_darknet_weights(model, url)
             assert caught.value.filename == url
 
     def test_connections_that_break_are_an_error(self, model, monkeypatch):
-        """A proxy before the server that lets headers through and breaks in the bodies."""
+        """A proxy in front of the server passes headers on and hangs up inside bodies."""
         host, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
         with breaking_proxy(host, int(port)) as address:
             import s3fs
@@ -940,7 +937,7 @@ class TestS3:
 
 @contextlib.contextmanager
 def breaking_proxy(host, port):
-    """Passes on 700 bytes of every answer to a GET of an object, then hangs up."""
+    """A proxy that passes on 700 bytes of every answer to a GET of an object, then hangs up."""
 
     def serve(client):
         with client, socket.create_connection((host, port)) as upstream:
