@@ -12,7 +12,7 @@ from yolotf.darknet.class_names import read_names
 from yolotf.errors import YolotfError
 from yolotf.evaluation import classification, data_set
 
-PYYAML = "(?<=: no YAML: ).*(?=; line)"
+PYYAML = "(?<=: not valid YAML: ).*(?=; line)"
 """What PyYAML says about text that is no YAML."""
 
 
