@@ -20,7 +20,7 @@ from yolotf.diagnosis.causes import ClassCount, Finding
 from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
 from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
-from yolotf.files import detect
+from yolotf.files import detect, sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.progress import Progress, as_progress
 from yolotf.weights import catalog, layout, same_size
@@ -254,7 +254,9 @@ def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> 
     """Returns the diagnosis of a file that cannot be opened, such as an unreachable URL."""
     missing = isinstance(error, FileNotFoundError)
     contents = detect.Contents(
-        unreadable=_reason(error), detected="missing" if missing else "unreadable"
+        unreadable=_reason(error),
+        detected="missing" if missing else "unreadable",
+        is_remote=sources.is_url(weights),
     )
     return _not_weights(WeightsFile.named(weights), contents, Subject.of(network))
 

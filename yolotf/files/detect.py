@@ -51,6 +51,7 @@ class Contents:
         start: the first 20 bytes, or fewer.
         pointer: for `git_lfs_pointer`.
         kind: everything known about the type, if it was recognised.
+        is_remote: whether it was to be downloaded from a URL.
     """
 
     size_bytes: int = 0
@@ -60,6 +61,7 @@ class Contents:
     start: bytes = b""
     pointer: magic.Pointer | None = None
     kind: magic.Kind | None = None
+    is_remote: bool = False
 
     @classmethod
     def of(cls, path: StrPath) -> Contents:
@@ -107,6 +109,8 @@ class Contents:
     @property
     def fix(self) -> str:
         """What to do if a .weights file was expected."""
+        if self.is_remote and self.detected == "unreadable":
+            return "check the address and the connection"
         return _FIXES[self.detected or "binary"]
 
 
