@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -218,6 +218,8 @@ class PartOfNetwork(findings.OtherArchitecture):
         shared: number of the model's layers that the file has weights for.
         network: a Python expression for the network.
     """
+
+    _old_fields: ClassVar[Mapping[str, str]] = {"facts": "contents"}
 
     sections: int = field(metadata=findings.MESSAGE_ONLY)
     floats: int = field(metadata=findings.MESSAGE_ONLY)

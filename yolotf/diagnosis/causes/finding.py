@@ -47,8 +47,14 @@ class Finding(Mapping[str, Any]):
     """
 
     kind: ClassVar[str]  # an instance field in a class of several kinds
+    _old_fields: ClassVar[Mapping[str, str]] = {}
+    """Current names of renamed fields, by the names that older pickles contain."""
 
     path: str = field(metadata=MESSAGE_ONLY)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restores a pickled finding, also one with the old names of fields."""
+        vars(self).update({self._old_fields.get(name, name): state[name] for name in state})
 
     def _sentence(self) -> str:
         """Returns the message without the file's name."""

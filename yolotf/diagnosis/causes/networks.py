@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ class ClassCount(Finding):
     """
 
     kind: ClassVar[str] = "class_count"
+    _old_fields: ClassVar[Mapping[str, str]] = {"otherwise": "other_networks"}
 
     file: int
     model: int | None
@@ -240,6 +241,7 @@ class LayerShape(Finding):
     """
 
     kind: ClassVar[str] = "layer_shape"
+    _old_fields: ClassVar[Mapping[str, str]] = {"story": "problem"}
 
     layer: int
     section: str
@@ -275,6 +277,7 @@ class Unknown(Finding):
     """
 
     kind: ClassVar[str] = "unknown"
+    _old_fields: ClassVar[Mapping[str, str]] = {"story": "problem"}
 
     problem: str = field(metadata=MESSAGE_ONLY)
     remedy: str = field(
