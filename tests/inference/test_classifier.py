@@ -267,6 +267,9 @@ def test_build_function_answers_probabilities(small):
     )
     with refused(ValueError):
         build_function(parse_cfg(text), small(), any_size=True)
+    assert function.image_spec(tf.float32).dtype == tf.float32
+    with pytest.warns(DeprecationWarning, match="images is called image_spec now"):
+        assert function.images() == function.image_spec()
     short = small().with_name("short.weights")
     short.write_bytes(small().read_bytes()[:-40])
     with pytest.raises(WeightsMismatch) as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from yolotf._public import warn_caller
 from yolotf.darknet import cfg, detection_options
 from yolotf.graphs import forked, operations
 from yolotf.graphs.folded_network import FoldedNetwork
@@ -65,6 +66,11 @@ class ClassifierFunction:
         """Returns the input signature: [batch, height, width, channels]."""
         channels = self.network.input_shape.channels
         return tf.TensorSpec([None, None, None, channels], dtype, "images")
+
+    def images(self, dtype: tf.DType = tf.uint8) -> tf.TensorSpec:
+        """Deprecated name of `image_spec`."""
+        warn_caller("ClassifierFunction.images is called image_spec now", DeprecationWarning)
+        return self.image_spec(dtype)
 
     def load(
         self,
