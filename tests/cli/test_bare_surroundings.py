@@ -1,4 +1,4 @@
-"""Commands where a system lacks what most have: a folder for temporary files, a user's folder."""
+"""Commands on systems without a folder for temporary files or without a home folder."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from PIL import Image
 import yolotf
 from support import helpers
 from support.cfgs import conv, net, yolo
-from support.messages import refused
+from support.messages import refused, reported, said
 
 CFG = net(32) + conv(18) + yolo(1, "4,4, 8,8, 16,16")
 
@@ -54,9 +54,9 @@ import os, sys, tempfile
 {spoil}
 import yolotf
 detector = yolotf.Detector(sys.argv[1], sys.argv[2], class_names=["a"])
-found = detector(sys.argv[3])
-found.draw(sys.argv[3])
-print(len(found))
+detections = detector(sys.argv[3])
+detections.draw(sys.argv[3])
+print(len(detections))
 """
 
 
@@ -108,16 +108,16 @@ def test_convert_needs_no_folder_for_temporary_files(files):
 
 
 @pytest.mark.slow
-def test_what_cannot_do_without_temporary_files_says_so(files):
+def test_command_that_needs_temporary_files_is_refused_without_a_folder(files):
     (files / "a.keras").write_bytes(b"PK")
     arguments = ["check", "a.weights", "--model", "a.keras"]
     done = run(RUN, NOWHERE_TO_WRITE, *arguments, cwd=files)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "set TMPDIR to a folder that this user can write to" in done.stderr
+    said(reported(done.stderr))
 
 
-def test_a_cache_of_a_user_without_a_folder_is_his_alone(tmp_path, monkeypatch):
+def test_cache_of_a_user_without_a_home_is_private(tmp_path, monkeypatch):
     import pwd
     import tempfile
 
@@ -141,7 +141,7 @@ def test_a_cache_of_a_user_without_a_folder_is_his_alone(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.08, 0.15, 0.25, 0.4])
 def test_ctrl_c_at_the_start_ends_without_a_traceback(seconds, files):
-    """At a moment when Python itself has started; before that nobody can help it."""
+    """Sends Ctrl-C after Python itself has started; before that no handler can be in place."""
     code = (
         "import sys\nfrom yolotf.__main__ import main\nprint('begun', flush=True)\nsys.exit(main())"
     )

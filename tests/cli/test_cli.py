@@ -1,4 +1,4 @@
-"""The command `yolotf` itself: usage, exit codes, and the demo against OpenCV and NumPy."""
+"""The command `yolotf`: usage, exit codes, and the demo against OpenCV and NumPy."""
 
 import re
 import subprocess
@@ -58,9 +58,9 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
     assert stopped.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("usage: yolotf")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("usage: yolotf")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_errors_are_one_line_and_an_exit_code(monkeypatch, capsys, error, code, 
     assert capsys.readouterr() == ("", text)
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+def test_programming_error_keeps_its_traceback(monkeypatch):
     def fail(folder):
         raise TypeError("a mistake")
 
@@ -95,7 +95,7 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flushed", [True, False], ids=["in the middle", "at the end"])
-def test_a_reader_that_has_gone_is_no_error(flushed):
+def test_closed_pipe_is_no_error(flushed):
     script = f"""
 import sys
 from yolotf.cli import commands as cli
@@ -109,8 +109,8 @@ sys.exit(cli.main(["demo"]))
     with subprocess.Popen(command, **pipes) as process:
         process.stdout.close()
         process.stdin.close()
-        said = process.stderr.read().decode()
-    assert (process.returncode, said) == (0, "")
+        stderr = process.stderr.read().decode()
+    assert (process.returncode, stderr) == (0, "")
 
 
 # The demo.
@@ -122,8 +122,10 @@ def darknets_resize(pixels, size):
     def along(values, axis, wanted):
         positions = np.arange(wanted) * ((values.shape[axis] - 1) / (wanted - 1))
         before = np.minimum(positions.astype(int), values.shape[axis] - 2)
-        part = (positions - before).reshape([-1 if one == axis else 1 for one in range(3)])
-        first, second = (np.take(values, before + one, axis) for one in (0, 1))
+        part = (positions - before).reshape(
+            [-1 if dimension == axis else 1 for dimension in range(3)]
+        )
+        first, second = (np.take(values, before + step, axis) for step in (0, 1))
         return (1 - part) * first + part * second
 
     return along(along(pixels, 1, size), 0, size)
@@ -150,7 +152,7 @@ def darknets_suppression(boxes, scores, threshold):
 
 
 def expected_of(data, path):
-    """Name, score and corners that OpenCV's network and Darknet's rules give for a picture."""
+    """Name, score and corners of the boxes that OpenCV's network and Darknet's rules give."""
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"), np.float64) / 255
     net = cv2.dnn.readNetFromDarknet(str(data.cfg), str(data.weights))
@@ -159,7 +161,7 @@ def expected_of(data, path):
     rows = np.concatenate(net.forward(net.getUnconnectedOutLayersNames()))
     rows = rows[rows[:, 4] > 0.25].astype(np.float64)
     height, width, _ = pixels.shape
-    found = []
+    expected = []
     for class_id, name in enumerate(data.names.read_text().split("\n")[:80]):
         scores = rows[:, 5 + class_id]
         sure = scores > 0.25
@@ -167,8 +169,8 @@ def expected_of(data, path):
         for index in darknets_suppression(boxes, scores, 0.45):
             x, y, w, h = boxes[index]
             corners = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-            found.append((name, scores[index], corners * [width, height, width, height]))
-    return sorted(found, key=lambda one: -one[1])
+            expected.append((name, scores[index], corners * [width, height, width, height]))
+    return sorted(expected, key=lambda detection: -detection[1])
 
 
 @pytest.fixture(scope="module")
@@ -180,17 +182,17 @@ def demo_files():
 
 
 @pytest.mark.slow
-def test_the_demo_finds_what_darknet_finds(tmp_path, capsys, demo_files):
+def test_demo_detects_what_darknet_detects(tmp_path, capsys, demo_files):
     assert cli.main(["demo", "-o", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert "loaded 21 layers, 6,062,814 floats, 24,251,276 bytes" in said
+    output = capsys.readouterr().out
+    assert "loaded 21 layers, 6,062,814 floats, 24,251,276 bytes" in output
     for path in demo_files:
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     for picture in (demo_files.bus, demo_files.zidane):
         expected = expected_of(demo_files, picture)
         assert len(expected) >= 2
         drawing = tmp_path / "out" / "boxes" / picture.name
-        _, _, after = said.partition(f"\n{picture.name} -> {drawing}\n")
+        _, _, after = output.partition(f"\n{picture.name} -> {drawing}\n")
         printed = [
             re.fullmatch(r"(.+?) +([\d.]+) +\((-?\d+), (-?\d+)\)-\((-?\d+), (-?\d+)\)", line)
             for line in after.split("\n\n")[0].strip().split("\n")
@@ -199,9 +201,13 @@ def test_the_demo_finds_what_darknet_finds(tmp_path, capsys, demo_files):
         for line, (name, score, corners) in zip(printed, expected, strict=True):
             assert line[1] == name
             assert float(line[2]) == pytest.approx(score, abs=0.006)
-            np.testing.assert_allclose([int(one) for one in line.groups()[2:]], corners, atol=0.6)
+            np.testing.assert_allclose(
+                [int(coordinate) for coordinate in line.groups()[2:]], corners, atol=0.6
+            )
         with Image.open(picture) as before, Image.open(drawing) as drawn:
             assert drawn.size == before.size
-            one, other = (np.asarray(image.convert("RGB"), int) for image in (before, drawn))
-            changed = np.abs(one - other).max(axis=2) > 64
+            undrawn, with_boxes = (
+                np.asarray(image.convert("RGB"), int) for image in (before, drawn)
+            )
+            changed = np.abs(undrawn - with_boxes).max(axis=2) > 64
             assert 0.002 < changed.mean() < 0.2

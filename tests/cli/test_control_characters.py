@@ -1,4 +1,4 @@
-"""What strangers write into names, paths and cfgs reaches no terminal, log or page as it is."""
+"""Control characters in names, paths and cfgs reach no terminal, log or page unescaped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Files:
-    """A network, its weights, names and a picture, all of them with such names."""
+    """A network, its weights, names and an image, all in files with control characters."""
 
     def __init__(self, folder: Path) -> None:
         network = yolotf.network("yolov4-tiny", classes=2, size=64)
@@ -54,9 +54,9 @@ def failing(call: Callable[..., object], *arguments: object, **options: object) 
 def test_errors_and_answers_of_the_library(files: Files) -> None:
     detector = yolotf.Detector(files.cfg, files.weights, class_names=files.names)
     model = yolotf.build_model(yolotf.parse_cfg(files.cfg))
-    found = yolotf.diagnose(files.cut, files.cfg)
+    diagnosis_of_cut = yolotf.diagnose(files.cut, files.cfg)
     text = yolotf.network("yolov4-tiny", size=64).to_cfg()
-    said = [
+    shown = [
         repr(detector),
         str(detector(files.picture)),
         failing(detector, files.text),
@@ -73,14 +73,14 @@ def test_errors_and_answers_of_the_library(files: Files) -> None:
         failing(yolotf.parse_cfg, text.replace("filters=32", f"filters={EVIL}", 1)),
         failing(yolotf.parse_cfg, text.replace("[maxpool]", f"[max{EVIL}]", 1)),
         *yolotf.parse_cfg(text.replace("filters=32", f"junk{EVIL}\nfilters=32", 1)).warnings,
-        found.summary(),
-        str(found),
-        found.causes[0].message,
-        render.page(found),
+        diagnosis_of_cut.summary(),
+        str(diagnosis_of_cut),
+        diagnosis_of_cut.causes[0].message,
+        render.page(diagnosis_of_cut),
         str(diagnosis.inspect(files.cut)),
         yolotf.diagnose(files.missing, files.cfg).summary(),
     ]
-    for text in said:
+    for text in shown:
         assert not RAW.search(text), text
 
 
@@ -102,7 +102,7 @@ def test_errors_and_answers_of_the_library(files: Files) -> None:
         "eval --cfg {cfg} --weights {weights} --data {missing}",
     ],
 )
-def test_what_commands_print(
+def test_output_of_commands(
     command: str, files: Files, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     paths = {**vars(files), "html": str(tmp_path / "page.html"), "out": str(tmp_path / EVIL)}

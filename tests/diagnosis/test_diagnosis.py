@@ -1,4 +1,4 @@
-"""Every way a file and a network fail to belong together is named, with where and what to do."""
+"""Diagnoses of every way in which a file and a network do not match: cause, place and fix."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from support import diagnosis_cases, helpers, weights_files
 from support.cfgs import conv, maxpool, net, normalized, yolo
-from support.diagnosis_cases import says
-from support.messages import refused
+from support.diagnosis_cases import has_fields
+from support.messages import refused, said
 from yolotf import errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
@@ -49,12 +49,12 @@ def trained(network: cfg.Network, seed: int = 1) -> bytes:
     for segment in layout.segments(network):
         count = segment.count
         values = {
-            "beta": lambda n: rng.normal(0.1, 0.6, n),
-            "bias": lambda n: rng.normal(-0.5, 0.8, n),
-            "gamma": lambda n: rng.lognormal(0.2, 0.2, n),
-            "moving_mean": lambda n: rng.normal(-0.3, 1.0, n),
-            "moving_variance": lambda n: rng.lognormal(0.5, 0.6, n),
-            "kernel": lambda n: np.float32(0.08) * rng.standard_normal(n, dtype=np.float32),
+            "beta": lambda size: rng.normal(0.1, 0.6, size),
+            "bias": lambda size: rng.normal(-0.5, 0.8, size),
+            "gamma": lambda size: rng.lognormal(0.2, 0.2, size),
+            "moving_mean": lambda size: rng.normal(-0.3, 1.0, size),
+            "moving_variance": lambda size: rng.lognormal(0.5, 0.6, size),
+            "kernel": lambda size: np.float32(0.08) * rng.standard_normal(size, dtype=np.float32),
         }[segment.role](count)
         floats.append(values)
     return weights_files.content(*floats)
@@ -62,13 +62,13 @@ def trained(network: cfg.Network, seed: int = 1) -> bytes:
 
 @pytest.fixture(scope="module")
 def small() -> cfg.Network:
-    """A detector of 2 classes whose file has some 12 KB."""
+    """A detector of 2 classes, whose file has about 10 KB."""
     return cfg.parse_text(SMALL, source="small.cfg")
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[bytes], Path]:
-    """Writes bytes to a file and gives its path."""
+    """Writes bytes to a file and returns its path."""
 
     def write(content: bytes) -> Path:
         path = tmp_path / "file.weights"
@@ -78,11 +78,11 @@ def file(tmp_path: Path) -> Callable[[bytes], Path]:
     return write
 
 
-def kinds(found: diagnosis.Diagnosis) -> list[str]:
-    return [cause["kind"] for cause in found.causes]
+def kinds(result: diagnosis.Diagnosis) -> list[str]:
+    return [cause["kind"] for cause in result.causes]
 
 
-def test_importing_it_imports_neither_tensorflow_nor_keras() -> None:
+def test_diagnosis_imports_neither_tensorflow_nor_keras() -> None:
     code = (
         "import sys, yolotf.diagnosis.render\n"
         "yolotf.diagnosis.diagnose(sys.argv[1], 'yolov4-tiny')\n"
@@ -94,21 +94,21 @@ def test_importing_it_imports_neither_tensorflow_nor_keras() -> None:
     assert out.stdout.strip() == "[]"
 
 
-# What real people ran into.
+# Problems that users reported.
 
 
 @pytest.mark.parametrize(
     "report", helpers.shared_params(diagnosis_cases.reports, lambda report: report["id"])
 )
-def test_every_report_is_explained_by_its_causes_and_no_others(
+def test_users_reports_have_their_causes_and_no_others(
     report: dict[str, Any], tmp_path: Path
 ) -> None:
     path = diagnosis_cases.write_report_file(report["file"], tmp_path / "file.weights")
-    found = diagnosis.diagnose(path, diagnosis_cases.report_network(report["model"]))
-    assert len(found.causes) == len(report["expect"]), found.causes
+    result = diagnosis.diagnose(path, diagnosis_cases.report_network(report["model"]))
+    assert len(result.causes) == len(report["expect"]), result.causes
     for expected in report["expect"]:
-        assert any(says(cause, expected) for cause in found.causes), found.causes
-    assert found.ok == (not report["expect"])
+        assert any(has_fields(cause, expected) for cause in result.causes), result.causes
+    assert result.ok == (not report["expect"])
 
 
 BAD = {
@@ -135,29 +135,29 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_every_bad_file_is_named_for_what_it_is(name: str, shared: Path) -> None:
+def test_bad_files_are_recognised(name: str, shared: Path) -> None:
     path = shared / "corpus/bad" / f"{name}.weights"
     beside = path.with_suffix(".cfg")
-    found = diagnosis.diagnose(path, beside if beside.exists() else "yolov3")
+    result = diagnosis.diagnose(path, beside if beside.exists() else "yolov3")
     kind, facts = BAD[name]
-    assert kinds(found) == [kind]
-    assert says(found.causes[0], facts), found.causes
-    assert found.causes[0]["fix"]
-    assert found.exit_code == 1
+    assert kinds(result) == [kind]
+    assert has_fields(result.causes[0], facts), result.causes
+    assert result.causes[0]["fix"]
+    assert result.exit_code == 1
 
 
-def test_no_bad_file_was_forgotten(shared: Path) -> None:
+def test_every_bad_file_is_tested(shared: Path) -> None:
     assert {path.stem for path in (shared / "corpus/bad").glob("*.weights")} == set(BAD)
 
 
-def test_a_real_backbone_file_is_told_by_its_layers(shared: Path) -> None:
+def test_real_backbone_file_is_recognised_by_its_layers(shared: Path) -> None:
     path = shared / "corpus/partial/Lebhoryi__yolo-fastest.conv.109"
-    found = diagnosis.diagnose(path, Path(f"{path}.cfg"))
-    assert kinds(found) == ["partial_backbone"]
+    result = diagnosis.diagnose(path, Path(f"{path}.cfg"))
+    assert kinds(result) == ["partial_backbone"]
     # Layers 107 and 108 store nothing, so the file's name decides.
-    assert found.causes[0]["layers"] == 109
-    assert found.first_divergence is not None
-    assert found.first_divergence.layer == 109
+    assert result.causes[0]["layers"] == 109
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == 109
 
 
 def trained_by_users() -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def trained_by_users() -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "row", helpers.shared_params(trained_by_users, lambda row: Path(row["cfg_file"]).stem)
 )
-def test_the_sizes_users_trained_fit_their_cfg_and_name_their_class_count(
+def test_users_files_match_their_cfg_and_show_their_class_count(
     row: dict[str, Any], tmp_path: Path
 ) -> None:
     header = weights_files.HEADER if row["header_bytes"] == 20 else weights_files.NARROW
@@ -182,25 +182,25 @@ def test_the_sizes_users_trained_fit_their_cfg_and_name_their_class_count(
         if len(other.heads) != len(network.heads) or other.heads[0].coords != 4:
             continue  # another architecture that happens to have this size
         eighty = other.with_classes(80)
-        found = diagnosis.diagnose(path, eighty)
+        result = diagnosis.diagnose(path, eighty)
         if classes == 80:
-            assert found.ok
+            assert result.ok
         else:
-            assert kinds(found) == ["class_count"], (other.source, found.causes)
-            assert (found.causes[0].file, found.causes[0].model) == (classes, 80)
+            assert kinds(result) == ["class_count"], (other.source, result.causes)
+            assert (result.causes[0].file, result.causes[0].model) == (classes, 80)
 
 
 # The table of known networks.
 
 
-def test_the_table_is_what_the_cfgs_compute_to(shared: Path) -> None:
+def test_catalog_has_the_sizes_that_cfgs_compute_to(shared: Path) -> None:
     text = (Path(_known.__file__).parent / "known_networks.json").read_text("utf-8")
     assert text == catalog_build.dump(
         catalog_build.build(catalog_build.read_folder(shared / "cfg"))
     )
 
 
-def test_the_table_has_every_stock_cfg(shared: Path) -> None:
+def test_catalog_has_every_stock_cfg(shared: Path) -> None:
     known = {name for architecture in _known.table() for name in architecture.names}
     assert known >= {path.stem for path in (shared / "cfg").glob("*.cfg")}
 
@@ -234,7 +234,7 @@ def test_published_files_are_known_by_their_size(name: str, layers: int | None) 
 
 @pytest.mark.parametrize("name", ["yolov4", "yolov4-tiny", "yolov3-spp", "yolov7"])
 @pytest.mark.parametrize(("classes", "channels"), [(1, 3), (7, 1), (80, 4), (365, 3)])
-def test_the_table_solves_for_classes_and_channels(name: str, classes: int, channels: int) -> None:
+def test_catalog_solves_for_classes_and_channels(name: str, classes: int, channels: int) -> None:
     network = networks.network(name, classes=classes, channels=channels)
     matches = _known.solve(layout.floats(network))
     assert (name, classes, channels) in [
@@ -245,7 +245,7 @@ def test_the_table_solves_for_classes_and_channels(name: str, classes: int, chan
 
 
 @pytest.mark.parametrize("network", helpers.cfg_params(helpers.stock_cfgs))
-def test_the_table_gives_every_layer_of_a_network_its_floats(network: Path) -> None:
+def test_catalog_gives_every_layer_its_floats(network: Path) -> None:
     parsed = cfg.parse_cfg(network)
     architecture = next(k for k in _known.table() if network.stem in k.names)
     if parsed.classes is not None and architecture.heads:
@@ -262,8 +262,8 @@ def test_the_table_gives_every_layer_of_a_network_its_floats(network: Path) -> N
 
 
 def test_an_empty_file_is_empty(file: Callable[[bytes], Path], small: cfg.Network) -> None:
-    found = diagnosis.diagnose(file(b""), small)
-    assert says(found.causes[0], {"kind": "not_weights", "detected": "empty"})
+    result = diagnosis.diagnose(file(b""), small)
+    assert has_fields(result.causes[0], {"kind": "not_weights", "detected": "empty"})
 
 
 @pytest.mark.parametrize(
@@ -284,13 +284,13 @@ def test_an_empty_file_is_empty(file: Callable[[bytes], Path], small: cfg.Networ
         (b"\xde\xad\xbe\xef" * 300, "binary"),
     ],
 )
-def test_other_files_are_named(
+def test_other_kinds_of_file_are_recognised(
     start: bytes, detected: str, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
-    found = diagnosis.diagnose(file(start), small)
-    assert kinds(found) == ["not_weights"]
-    assert found.causes[0]["detected"] == detected
-    assert found.exit_code == 1
+    result = diagnosis.diagnose(file(start), small)
+    assert kinds(result) == ["not_weights"]
+    assert result.causes[0]["detected"] == detected
+    assert result.exit_code == 1
 
 
 def test_a_checkpoint_is_known_by_its_name(tmp_path: Path, small: cfg.Network) -> None:
@@ -299,7 +299,7 @@ def test_a_checkpoint_is_known_by_its_name(tmp_path: Path, small: cfg.Network) -
     assert diagnosis.diagnose(path, small).causes[0]["detected"] == "tensorflow_checkpoint"
 
 
-def test_a_pointer_says_which_network_it_stands_for(file: Callable[[bytes], Path]) -> None:
+def test_lfs_pointer_shows_the_network_of_its_file(file: Callable[[bytes], Path]) -> None:
     text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 256015980\n"
     cause = diagnosis.diagnose(file(text.encode()), "yolov4").causes[0]
     assert cause["points_to"] == {"architecture": "yolov4", "classes": 1}
@@ -307,28 +307,28 @@ def test_a_pointer_says_which_network_it_stands_for(file: Callable[[bytes], Path
     assert "git lfs pull" in cause["fix"]
 
 
-# What is no file that can be read.
+# Files that cannot be read.
 
 
 def test_a_missing_file_cannot_be_read(tmp_path: Path, small: cfg.Network) -> None:
-    found = diagnosis.diagnose(tmp_path / "none.weights", small)
-    assert (found.readable, found.ok, found.exit_code) == (False, False, 2)
-    assert says(found.causes[0], {"kind": "not_weights", "detected": "missing"})
+    result = diagnosis.diagnose(tmp_path / "none.weights", small)
+    assert (result.readable, result.ok, result.exit_code) == (False, False, 2)
+    assert has_fields(result.causes[0], {"kind": "not_weights", "detected": "missing"})
 
 
 def test_a_directory_cannot_be_read(tmp_path: Path, small: cfg.Network) -> None:
-    found = diagnosis.diagnose(tmp_path, small)
-    assert found.exit_code == 2
-    assert found.causes[0]["detected"] == "directory"
+    result = diagnosis.diagnose(tmp_path, small)
+    assert result.exit_code == 2
+    assert result.causes[0]["detected"] == "directory"
 
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path, small: cfg.Network) -> None:
     os.mkfifo(tmp_path / "pipe")
     started = time.perf_counter()
-    found = diagnosis.diagnose(tmp_path / "pipe", small)
+    result = diagnosis.diagnose(tmp_path / "pipe", small)
     assert time.perf_counter() - started < 5
-    assert found.exit_code == 2
-    assert found.causes[0]["detected"] == "special_file"
+    assert result.exit_code == 2
+    assert result.causes[0]["detected"] == "special_file"
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null"])
@@ -336,11 +336,11 @@ def test_a_device_is_not_read(name: str, small: cfg.Network) -> None:
     assert diagnosis.diagnose(name, small).causes[0]["detected"] == "special_file"
 
 
-def test_an_unreadable_file_says_why(
+def test_unreadable_file_has_the_systems_reason(
     file: Callable[[bytes], Path], small: cfg.Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file(trained(small))
-    # The superuser may read everything, so the system's refusal is played.
+    # The superuser may read everything, so the refusal is simulated.
     opened = os.open
 
     def refuse(name: Any, *arguments: Any, **options: Any) -> int:
@@ -349,10 +349,10 @@ def test_an_unreadable_file_says_why(
         return opened(name, *arguments, **options)
 
     monkeypatch.setattr(os, "open", refuse)
-    found = diagnosis.diagnose(path, small)
-    assert found.exit_code == 2
-    assert found.causes[0]["detected"] == "unreadable"
-    assert "permission denied" in found.causes[0]["message"]
+    result = diagnosis.diagnose(path, small)
+    assert result.exit_code == 2
+    assert result.causes[0]["detected"] == "unreadable"
+    assert "permission denied" in result.causes[0]["message"]
 
 
 @pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
@@ -365,7 +365,7 @@ def test_a_loop_of_links_is_unreadable(tmp_path: Path, small: cfg.Network) -> No
     assert diagnosis.diagnose(tmp_path / "loop", small).causes[0]["detected"] == "unreadable"
 
 
-def test_a_file_that_is_cut_while_it_is_examined_gives_an_answer(
+def test_file_truncated_during_the_diagnosis_gives_an_answer(
     file: Callable[[bytes], Path], small: cfg.Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = file(trained(small))
@@ -374,18 +374,18 @@ def test_a_file_that_is_cut_while_it_is_examined_gives_an_answer(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(statistics, "scan", fail)
-    found = diagnosis.diagnose(path, small)
-    assert found.exit_code == 2
-    assert "input/output error" in found.causes[0]["message"]
+    result = diagnosis.diagnose(path, small)
+    assert result.exit_code == 2
+    assert "input/output error" in result.causes[0]["message"]
 
 
-def test_ten_gigabytes_of_zeros_take_no_time(tmp_path: Path) -> None:
+def test_ten_gigabytes_of_zeros_are_diagnosed_quickly(tmp_path: Path) -> None:
     path = weights_files.write_zeros(tmp_path / "zeros.weights", 10 * 2**30)
     started = time.perf_counter()
-    found = diagnosis.diagnose(path, "yolov4")
+    result = diagnosis.diagnose(path, "yolov4")
     assert time.perf_counter() - started < 5
-    assert kinds(found) == ["trailing"]
-    assert found.causes[0]["bytes"] == 10 * 2**30 - 257717640
+    assert kinds(result) == ["trailing"]
+    assert result.causes[0]["bytes"] == 10 * 2**30 - 257717640
 
 
 # Prefixes and noise.
@@ -398,14 +398,12 @@ def expected_of_prefix(size: int, ends: dict[int, int]) -> str:
 
 
 def layer_ends(network: cfg.Network) -> dict[int, int]:
-    """File size -> how many layers end there."""
+    """For every file size at which a layer ends: how many layers have ended."""
     return {20 + s.end: s.layer + 1 for s in layout.segments(network) if s.role == "kernel"}
 
 
 @pytest.mark.slow
-def test_every_prefix_of_a_small_file_is_told_from_the_whole(
-    tmp_path: Path, small: cfg.Network
-) -> None:
+def test_every_prefix_of_a_small_file_is_recognised(tmp_path: Path, small: cfg.Network) -> None:
     whole = trained(small)
     ends = layer_ends(small)
     path = tmp_path / "prefix.weights"
@@ -413,18 +411,18 @@ def test_every_prefix_of_a_small_file_is_told_from_the_whole(
         if size == len(whole):
             continue
         path.write_bytes(whole[:size])
-        found = diagnosis.diagnose(path, small)
-        assert kinds(found) == [expected_of_prefix(size, ends)], (size, found.causes)
+        result = diagnosis.diagnose(path, small)
+        assert kinds(result) == [expected_of_prefix(size, ends)], (size, result.causes)
         if size in ends:
-            assert found.causes[0]["layers"] == ends[size]
+            assert result.causes[0]["layers"] == ends[size]
         elif size:
-            assert found.causes[0]["at"] == size
-            assert found.causes[0]["expected"] == len(whole)
+            assert result.causes[0]["at"] == size
+            assert result.causes[0]["expected"] == len(whole)
     path.write_bytes(whole)
     assert diagnosis.diagnose(path, small).ok
 
 
-def test_prefixes_of_a_real_file_are_told_from_the_whole(shared: Path, tmp_path: Path) -> None:
+def test_prefixes_of_a_real_file_are_recognised(shared: Path, tmp_path: Path) -> None:
     source = shared / "corpus/pairs/Lebhoryi__yolo-s_with_relu_last.weights"
     network, whole = cfg.parse_cfg(source.with_suffix(".cfg")), source.read_bytes()
     ends = layer_ends(network)
@@ -434,8 +432,8 @@ def test_prefixes_of_a_real_file_are_told_from_the_whole(shared: Path, tmp_path:
         if size == len(whole):
             continue
         path.write_bytes(whole[:size])
-        found = diagnosis.diagnose(path, network)
-        assert kinds(found) == [expected_of_prefix(size, ends)], (size, found.causes)
+        result = diagnosis.diagnose(path, network)
+        assert kinds(result) == [expected_of_prefix(size, ends)], (size, result.causes)
 
 
 @pytest.mark.slow
@@ -448,32 +446,32 @@ def test_any_bytes_get_an_answer(
 ) -> None:
     path = tmp_path / "any.weights"
     path.write_bytes(weights_files.HEADER + content if good_header else content)
-    found = diagnosis.diagnose(path, small)
-    assert not found.ok
-    assert found.exit_code == 1
-    json.dumps(found.to_dict(), allow_nan=False)
-    assert str(found)
+    result = diagnosis.diagnose(path, small)
+    assert not result.ok
+    assert result.exit_code == 1
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert str(result)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_noise_of_the_right_size_does_not_fit(
+def test_noise_of_the_right_size_does_not_match(
     seed: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     noise = np.random.default_rng(seed).bytes(len(trained(small)) - 20)
-    found = diagnosis.diagnose(file(weights_files.HEADER + noise), small)
-    assert not found.ok
-    assert set(kinds(found)) <= {"damaged", "unknown", "layer_shape"}
+    result = diagnosis.diagnose(file(weights_files.HEADER + noise), small)
+    assert not result.ok
+    assert set(kinds(result)) <= {"damaged", "unknown", "layer_shape"}
 
 
 @pytest.mark.parametrize("more", [1, 2, 3, 4, 100, 4000])
 def test_bytes_after_the_end_are_counted(
     more: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
-    found = diagnosis.diagnose(
+    result = diagnosis.diagnose(
         file(trained(small) + np.linspace(-1, 1, 1000, dtype=np.float32).tobytes()[:more]), small
     )
-    assert kinds(found) == ["trailing"]
-    assert found.causes[0]["bytes"] == more
+    assert kinds(result) == ["trailing"]
+    assert result.causes[0]["bytes"] == more
 
 
 # Headers.
@@ -486,25 +484,25 @@ def as_header_of(content: bytes, header_bytes: int, minor: int) -> bytes:
 
 
 @pytest.mark.parametrize(("header_bytes", "minor"), [(16, 1), (20, 2)])
-def test_either_header_is_read_without_a_word(
+def test_both_header_widths_are_read_without_a_warning(
     header_bytes: int, minor: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     path = file(as_header_of(trained(small), header_bytes, minor))
-    found = diagnosis.diagnose(path, small)
-    assert found.ok
-    assert not found.warnings
-    assert found.header is not None
-    assert found.header.size_bytes == header_bytes
+    result = diagnosis.diagnose(path, small)
+    assert result.ok
+    assert not result.warnings
+    assert result.header is not None
+    assert result.header.size_bytes == header_bytes
 
 
 @pytest.mark.parametrize(("header_bytes", "minor"), [(16, 2), (20, 1)])
-def test_a_header_that_lies_about_its_width_is_a_warning(
+def test_header_width_that_contradicts_its_version_is_a_warning(
     header_bytes: int, minor: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     path = file(as_header_of(trained(small), header_bytes, minor))
-    found = diagnosis.diagnose(path, small)
-    assert found.ok
-    (warning,) = found.warnings
+    result = diagnosis.diagnose(path, small)
+    assert result.ok
+    (warning,) = result.warnings
     assert (warning.kind, warning.file, warning.expected) == (
         "header_width",
         header_bytes,
@@ -512,16 +510,16 @@ def test_a_header_that_lies_about_its_width_is_a_warning(
     )
 
 
-def test_a_lying_header_does_not_hide_the_class_count(
+def test_wrong_header_width_does_not_hide_the_class_count(
     file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     path = file(as_header_of(trained(small.with_classes(5)), 16, 2))
-    found = diagnosis.diagnose(path, small)
-    assert kinds(found) == ["class_count"]
-    assert [warning["kind"] for warning in found.warnings] == ["header_width"]
+    result = diagnosis.diagnose(path, small)
+    assert kinds(result) == ["class_count"]
+    assert [warning["kind"] for warning in result.warnings] == ["header_width"]
 
 
-def test_versions_out_of_range_do_not_matter_where_the_floats_fit(
+def test_odd_versions_do_not_matter_where_the_floats_match(
     file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     content = trained(small)
@@ -536,14 +534,14 @@ def test_versions_out_of_range_do_not_matter_where_the_floats_fit(
 def test_another_class_count_is_named_with_the_lines_to_change(
     classes: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
-    found = diagnosis.diagnose(file(trained(small.with_classes(classes))), small)
-    assert kinds(found) == ["class_count"]
-    cause = found.causes[0]
+    result = diagnosis.diagnose(file(trained(small.with_classes(classes))), small)
+    assert kinds(result) == ["class_count"]
+    cause = result.causes[0]
     assert (cause.file, cause.model) == (classes, 2)
     head = small.heads[0]
     assert f"small.cfg:{head.line_of('classes')}" in cause.fix
     assert f"filters={3 * (5 + classes)}" in cause.fix
-    assert found.first_divergence == diagnosis.Divergence(
+    assert result.first_divergence == diagnosis.Divergence(
         4, "convolutional", small.layers[4].line, "bias", 20 + layout.segments(small)[-2].offset
     )
 
@@ -552,20 +550,20 @@ def test_another_class_count_is_named_with_the_lines_to_change(
 def test_other_channels_are_named(
     channels: int, file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
-    found = diagnosis.diagnose(file(trained(small.resized(channels=channels))), small)
-    assert kinds(found) == ["channels"]
-    assert (found.causes[0].file, found.causes[0].model) == (channels, 3)
-    assert found.first_divergence is not None
-    assert (found.first_divergence.layer, found.first_divergence.role) == (0, "kernel")
+    result = diagnosis.diagnose(file(trained(small.resized(channels=channels))), small)
+    assert kinds(result) == ["channels"]
+    assert (result.causes[0].file, result.causes[0].model) == (channels, 3)
+    assert result.first_divergence is not None
+    assert (result.first_divergence.layer, result.first_divergence.role) == (0, "kernel")
 
 
-def test_two_causes_are_both_named(file: Callable[[bytes], Path], small: cfg.Network) -> None:
+def test_two_causes_are_both_found(file: Callable[[bytes], Path], small: cfg.Network) -> None:
     other = small.with_classes(8).resized(channels=1)
-    found = diagnosis.diagnose(file(trained(other)), small)
-    assert sorted(kinds(found)) == ["channels", "class_count"]
+    result = diagnosis.diagnose(file(trained(other)), small)
+    assert sorted(kinds(result)) == ["channels", "class_count"]
 
 
-def test_uneven_masks_are_named(tmp_path: Path) -> None:
+def test_uneven_masks_are_found(tmp_path: Path) -> None:
     network = networks.network("yolov3-tiny", classes=6)
     sections = list(network.sections)
     for head, masks in zip(network.heads, ("2,3,4,5", "0,1"), strict=True):
@@ -575,61 +573,59 @@ def test_uneven_masks_are_named(tmp_path: Path) -> None:
         sections[head.index] = before.with_option("filters", filters)
     uneven = cfg.resolve(sections, source="uneven.cfg")
     path = weights_files.write_zeros(tmp_path / "f.weights", layout.size_bytes(uneven))
-    found = diagnosis.diagnose(path, network)
-    assert kinds(found) == ["head_filters"]
-    assert (found.causes[0].file, found.causes[0].model) == ([44, 22], [33, 33])
+    result = diagnosis.diagnose(path, network)
+    assert kinds(result) == ["head_filters"]
+    assert (result.causes[0].file, result.causes[0].model) == ([44, 22], [33, 33])
 
 
-def test_a_backbone_of_another_network_says_both(tmp_path: Path) -> None:
+def test_backbone_of_another_network_has_both_causes(tmp_path: Path) -> None:
     path = weights_files.write_zeros(tmp_path / "darknet53.conv.74", PUBLISHED["darknet53", 74])
-    found = diagnosis.diagnose(path, "yolov4")
-    assert kinds(found) == ["architecture", "partial_backbone"]
-    assert found.causes[1]["layers"] == 74
+    result = diagnosis.diagnose(path, "yolov4")
+    assert kinds(result) == ["architecture", "partial_backbone"]
+    assert result.causes[1]["layers"] == 74
 
 
-def test_small_objects_and_another_class_count_are_told_apart_by_the_content(
+def test_content_distinguishes_small_objects_from_other_classes(
     shared: Path, tmp_path: Path
 ) -> None:
     stock = cfg.parse_cfg(shared / "cfg/yolov4.cfg")
     file_network = diagnosis_cases.small_objects(stock.with_classes(4))
     path = tmp_path / "f.weights"
     path.write_bytes(trained(file_network))
-    found = diagnosis.diagnose(path, stock)
-    assert kinds(found) == ["class_count", "layer_shape"]
-    assert (found.causes[0].file, found.causes[0].model) == (4, 80)
-    assert found.causes[1].file_floats_minus_model == -16384
+    result = diagnosis.diagnose(path, stock)
+    assert kinds(result) == ["class_count", "layer_shape"]
+    assert (result.causes[0].file, result.causes[0].model) == (4, 80)
+    assert result.causes[1].file_floats_minus_model == -16384
     route = next(
         layer for layer in stock.layers if isinstance(layer, cfg.Route) and layer.inputs == (54,)
     )
-    assert found.causes[1].layer == route.index + 1
-    assert f"yolov4.cfg:{route.line_of('layers')}" in found.causes[1].fix
+    assert result.causes[1].layer == route.index + 1
+    assert f"yolov4.cfg:{route.line_of('layers')}" in result.causes[1].fix
 
 
-def test_a_known_network_that_was_edited_is_told_what_to_undo(
-    official_tiny: Any, shared: Path
-) -> None:
+def test_edit_of_a_known_network_is_found_with_its_fix(official_tiny: Any, shared: Path) -> None:
     network = cfg.parse_cfg(official_tiny.cfg)
     sections = list(network.sections)
     sections[13 + 1] = sections[13 + 1].with_option("size", 1)
-    found = diagnosis.diagnose(official_tiny.weights, cfg.resolve(sections, source="mine.cfg"))
-    assert kinds(found) == ["layer_shape"]
-    cause = found.causes[0]
+    result = diagnosis.diagnose(official_tiny.weights, cfg.resolve(sections, source="mine.cfg"))
+    assert kinds(result) == ["layer_shape"]
+    cause = result.causes[0]
     assert (cause.layer, cause.section) == (13, "convolutional")
     assert cause.file_floats_minus_model == 64 * 64 * 8
-    assert "set size=3" in cause.fix
+    said(cause.fix)
 
 
 # Damage.
 
 
-def test_a_number_that_is_none_is_damage(file: Callable[[bytes], Path], small: cfg.Network) -> None:
+def test_non_finite_number_is_damage(file: Callable[[bytes], Path], small: cfg.Network) -> None:
     content = bytearray(trained(small))
     for segment, value in zip(layout.segments(small)[4:9], [np.nan, np.inf] * 2, strict=False):
         start = 20 + segment.offset
         content[start : start + 4] = np.float32(value).tobytes()
-    found = diagnosis.diagnose(file(bytes(content)), small)
-    assert kinds(found) == ["damaged"]
-    cause = found.causes[0]
+    result = diagnosis.diagnose(file(bytes(content)), small)
+    assert kinds(result) == ["damaged"]
+    cause = result.causes[0]
     assert (cause.detected, cause.count, cause.layer, cause.role) == ("nan_or_inf", 4, 0, "kernel")
     assert cause.offset == 20 + layout.segments(small)[4].offset
 
@@ -641,12 +637,12 @@ def test_a_negative_variance_in_its_place_is_damage(
     segment = [s for s in layout.segments(small) if s.role == "moving_variance"][1]
     start = 20 + segment.offset + 8
     content[start : start + 4] = np.float32(-0.25).tobytes()
-    found = diagnosis.diagnose(file(bytes(content)), small)
-    assert kinds(found) == ["damaged"]
-    cause = found.causes[0]
+    result = diagnosis.diagnose(file(bytes(content)), small)
+    assert kinds(result) == ["damaged"]
+    cause = result.causes[0]
     assert (cause.detected, cause.count, cause.layer) == ("negative_variance", 1, segment.layer)
-    assert found.first_divergence is not None
-    assert found.first_divergence.role == "moving_variance"
+    assert result.first_divergence is not None
+    assert result.first_divergence.role == "moving_variance"
 
 
 def test_damage_is_named_beside_the_causes_of_the_size(
@@ -654,8 +650,8 @@ def test_damage_is_named_beside_the_causes_of_the_size(
 ) -> None:
     content = bytearray(trained(small.with_classes(4)))
     content[700:704] = np.float32(np.nan).tobytes()
-    found = diagnosis.diagnose(file(bytes(content)), small)
-    assert kinds(found) == ["class_count", "damaged"]
+    result = diagnosis.diagnose(file(bytes(content)), small)
+    assert kinds(result) == ["class_count", "damaged"]
 
 
 TRANSLATIONS = {
@@ -673,9 +669,9 @@ def test_text_mode_damage_is_named(how: str, shared: Path, tmp_path: Path) -> No
     translate, detected = TRANSLATIONS[how]
     path = tmp_path / "f.weights"
     path.write_bytes(translate(source.read_bytes()))
-    found = diagnosis.diagnose(path, source.with_suffix(".cfg"))
-    assert kinds(found) == ["damaged"]
-    assert found.causes[0]["detected"] == detected
+    result = diagnosis.diagnose(path, source.with_suffix(".cfg"))
+    assert kinds(result) == ["damaged"]
+    assert result.causes[0]["detected"] == detected
 
 
 def test_numbers_too_large_for_their_sum_are_huge_and_finite(
@@ -697,11 +693,11 @@ def real_pairs() -> list[tuple[Path, Path]]:
 
 
 def blocks(network: cfg.Network) -> list[tuple[int, int, int, list[tuple[str, int]]]]:
-    """(layer, first byte, end, what it stores) of every layer."""
-    found = []
+    """For every layer: its index, first byte, end, and the arrays it stores."""
+    stored = []
     for layer, group in itertools.groupby(layout.segments(network), key=lambda s: s.layer):
         segments = list(group)
-        found.append(
+        stored.append(
             (
                 layer,
                 20 + segments[0].offset,
@@ -709,7 +705,7 @@ def blocks(network: cfg.Network) -> list[tuple[int, int, int, list[tuple[str, in
                 [(s.role, s.count) for s in segments],
             )
         )
-    return found
+    return stored
 
 
 each_pair = pytest.mark.parametrize(
@@ -720,9 +716,9 @@ each_pair = pytest.mark.parametrize(
 @each_pair
 def test_real_files_fit_their_own_cfg(pair: tuple[Path, Path]) -> None:
     weights, cfg_file = pair
-    found = diagnosis.diagnose(weights, cfg_file)
-    assert found.ok, found.causes
-    assert found.first_divergence is None
+    result = diagnosis.diagnose(weights, cfg_file)
+    assert result.ok, result.causes
+    assert result.first_divergence is None
 
 
 @each_pair
@@ -731,16 +727,18 @@ def test_single_edits_are_located_in_real_files(pair: tuple[Path, Path]) -> None
     edits = diagnosis_cases.single_edits(cfg.parse_cfg(cfg_file), random.Random(7))
     sample = list(itertools.islice((edit for edit in edits if edit.seen), 20))
     located = [edit for edit in sample if _first_wrong(weights, edit.network) == edit.layer]
-    assert len(located) >= 0.95 * len(sample), [edit.what for edit in sample if edit not in located]
+    assert len(located) >= 0.95 * len(sample), [
+        edit.change for edit in sample if edit not in located
+    ]
 
 
 def _first_wrong(weights: Path, network: cfg.Network) -> int | None:
-    found = diagnosis.diagnose(weights, network).first_divergence
-    return found.layer if found else None
+    divergence = diagnosis.diagnose(weights, network).first_divergence
+    return divergence.layer if divergence else None
 
 
 @each_pair
-def test_two_layers_in_each_others_place_are_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
+def test_swapped_layers_are_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
     weights, cfg_file = pair
     network, content = cfg.parse_cfg(cfg_file), weights.read_bytes()
     stored = blocks(network)
@@ -757,28 +755,28 @@ def test_two_layers_in_each_others_place_are_found(pair: tuple[Path, Path], tmp_
         tried += 1
         swapped = content[:a] + content[c:d] + content[b:c] + content[a:b] + content[d:]
         path.write_bytes(swapped)
-        found = diagnosis.diagnose(path, network)
-        assert kinds(found) in (["layer_shape"], ["unknown"])
-        assert found.first_divergence is not None
-        right += found.first_divergence.layer == layer
+        result = diagnosis.diagnose(path, network)
+        assert kinds(result) in (["layer_shape"], ["unknown"])
+        assert result.first_divergence is not None
+        right += result.first_divergence.layer == layer
     assert right >= 4
 
 
 @each_pair
-def test_four_bytes_too_many_at_the_start_are_found(
+def test_four_extra_bytes_at_the_start_are_found(
     pair: tuple[Path, Path], file: Callable[[bytes], Path]
 ) -> None:
     weights, cfg_file = pair
     content = weights.read_bytes()
-    found = diagnosis.diagnose(file(content[:20] + bytes(4) + content[20:-4]), cfg_file)
-    assert kinds(found) == ["layer_shape"]
-    assert found.causes[0].file_floats_minus_model == 1
-    assert found.first_divergence is not None
-    assert found.first_divergence.layer == 0
+    result = diagnosis.diagnose(file(content[:20] + bytes(4) + content[20:-4]), cfg_file)
+    assert kinds(result) == ["layer_shape"]
+    assert result.causes[0].file_floats_minus_model == 1
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == 0
 
 
 @each_pair
-def test_four_bytes_lost_inside_are_found(
+def test_four_missing_bytes_are_found(
     pair: tuple[Path, Path], file: Callable[[bytes], Path]
 ) -> None:
     weights, cfg_file = pair
@@ -788,27 +786,25 @@ def test_four_bytes_lost_inside_are_found(
     kernel = shape[-1][1]
     at = end - 4 * (kernel // 2)
     assert at > start
-    found = diagnosis.diagnose(file(content[:at] + content[at + 4 :] + bytes(4)), cfg_file)
-    assert kinds(found) == ["layer_shape"]
-    assert found.causes[0].file_floats_minus_model == -1
-    assert found.causes[0].layer == layer
+    result = diagnosis.diagnose(file(content[:at] + content[at + 4 :] + bytes(4)), cfg_file)
+    assert kinds(result) == ["layer_shape"]
+    assert result.causes[0].file_floats_minus_model == -1
+    assert result.causes[0].layer == layer
 
 
-def test_a_layer_that_stands_elsewhere_is_found(
-    file: Callable[[bytes], Path], shared: Path
-) -> None:
+def test_moved_layer_is_found(file: Callable[[bytes], Path], shared: Path) -> None:
     weights = shared / "corpus/pairs/yolo-fastest-1.1.weights"
     network, content = cfg.parse_cfg(weights.with_suffix(".cfg")), weights.read_bytes()
     stored = blocks(network)
     layer, a, b, _ = stored[20]
     end = stored[30][2]
-    found = diagnosis.diagnose(
+    result = diagnosis.diagnose(
         file(content[:a] + content[b:end] + content[a:b] + content[end:]), network
     )
-    assert kinds(found) == ["layer_shape"]
-    assert found.causes[0].layers == [layer, stored[31][0]]
-    assert found.first_divergence is not None
-    assert found.first_divergence.layer == layer
+    assert kinds(result) == ["layer_shape"]
+    assert result.causes[0].layers == [layer, stored[31][0]]
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == layer
 
 
 def test_a_file_of_another_network_of_the_same_size_is_refused(
@@ -822,15 +818,15 @@ def test_a_file_of_another_network_of_the_same_size_is_refused(
     (a, b), (c, d) = by_layer[26], by_layer[27]
     path = tmp_path / "f.weights"
     path.write_bytes(content[:a] + content[c:d] + content[b:c] + content[a:b] + content[d:])
-    found = diagnosis.diagnose(path, network)
-    assert not found.ok
-    assert found.first_divergence is not None
-    assert found.first_divergence.layer == 26
-    assert sorted(found.causes[0].layers) == [26, 27]
+    result = diagnosis.diagnose(path, network)
+    assert not result.ok
+    assert result.first_divergence is not None
+    assert result.first_divergence.layer == 26
+    assert sorted(result.causes[0].layers) == [26, 27]
 
 
 def fresh(network: cfg.Network) -> bytes:
-    """A file as a new network has it: statistics and norms of one value each."""
+    """The file of an untrained network: every mean, variance, gamma and beta has one value."""
     constants = {"gamma": 1.0, "moving_variance": 1.0, "kernel": 0.0}
     floats = [
         np.full(s.count, constants.get(s.role, 0.0), np.float32) for s in layout.segments(network)
@@ -841,35 +837,35 @@ def fresh(network: cfg.Network) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [trained, fresh], ids=["trained", "fresh"])
 @pytest.mark.parametrize("name", ["yolov4-tiny", "yolov3-tiny"])
-def test_made_up_files_are_no_wrong_alarm(
+def test_untrained_files_raise_no_false_alarm(
     name: str, make: Callable[[cfg.Network], bytes], file: Callable[[bytes], Path]
 ) -> None:
     network = networks.network(name, classes=2)
     assert diagnosis.diagnose(file(make(network)), network).ok
 
 
-def test_a_network_without_batch_norm_is_said_to_be_unverified(
+def test_network_without_batch_norm_is_unverified(
     file: Callable[[bytes], Path],
 ) -> None:
     plain = cfg.parse_text(SMALL.replace("batch_normalize=1\n", ""), source="plain.cfg")
-    found = diagnosis.diagnose(file(trained(plain)), plain)
-    assert found.ok
-    assert [warning["kind"] for warning in found.warnings] == ["unverified"]
+    result = diagnosis.diagnose(file(trained(plain)), plain)
+    assert result.ok
+    assert [warning["kind"] for warning in result.warnings] == ["unverified"]
 
 
-def test_a_file_of_zeros_is_said_to_be_unverified(tmp_path: Path, small: cfg.Network) -> None:
+def test_file_of_zeros_is_unverified(tmp_path: Path, small: cfg.Network) -> None:
     path = weights_files.write_zeros(tmp_path / "f", layout.size_bytes(small))
-    found = diagnosis.diagnose(path, small)
-    assert found.ok
-    assert [warning["kind"] for warning in found.warnings] == ["unverified"]
+    result = diagnosis.diagnose(path, small)
+    assert result.ok
+    assert [warning["kind"] for warning in result.warnings] == ["unverified"]
 
 
 def test_lines_darknet_ignores_are_warnings(file: Callable[[bytes], Path]) -> None:
     network = cfg.parse_text(SMALL.replace("pad=1", "pad=1\nnonsense", 1), source="odd.cfg")
-    found = diagnosis.diagnose(file(trained(network)), network)
-    assert found.ok
-    assert [warning["kind"] for warning in found.warnings] == ["cfg"]
-    assert "nonsense" in found.warnings[0]["message"]
+    result = diagnosis.diagnose(file(trained(network)), network)
+    assert result.ok
+    assert [warning["kind"] for warning in result.warnings] == ["cfg"]
+    assert "nonsense" in result.warnings[0]["message"]
 
 
 # The interface.
@@ -908,7 +904,7 @@ def test_the_dictionary_has_the_documented_keys(
     json.dumps(answer, allow_nan=False)
 
 
-def test_a_file_that_fits_has_neither_causes_nor_divergence(
+def test_matching_file_has_neither_causes_nor_divergence(
     file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     answer = diagnosis.diagnose(file(trained(small)), small).to_dict()
@@ -932,7 +928,7 @@ def test_matches_list_every_name_of_a_size(tmp_path: Path) -> None:
     }
 
 
-def test_classes_changes_the_network_it_is_compared_with(
+def test_classes_changes_the_network_of_the_comparison(
     file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
     path = file(trained(small.with_classes(5)))
@@ -954,17 +950,17 @@ def test_classes_must_be_an_int(classes: Any) -> None:
         diagnosis.diagnose("f.weights", "yolov4", classes=classes)
 
 
-def test_a_broken_cfg_is_an_error_of_its_own(file: Callable[[bytes], Path]) -> None:
+def test_broken_cfg_is_a_cfg_error(file: Callable[[bytes], Path]) -> None:
     with pytest.raises(errors.CfgError):
         diagnosis.diagnose(file(b"x"), "[net]\nwidth=0\n")
 
 
-def test_layers_say_how_far_the_file_fits(
+def test_layers_show_how_far_the_file_matches(
     file: Callable[[bytes], Path], small: cfg.Network
 ) -> None:
-    found = diagnosis.diagnose(file(trained(small.with_classes(5))), small)
-    assert [row.status for row in found.layers] == ["fits"] * 4 + ["parts", "unreached"]
-    kernel = found.layers[0].arrays[-1]
+    result = diagnosis.diagnose(file(trained(small.with_classes(5))), small)
+    assert [row.status for row in result.layers] == ["fits"] * 4 + ["parts", "unreached"]
+    kernel = result.layers[0].arrays[-1]
     raw = np.frombuffer(trained(small), "<f4", offset=20)[32 : 32 + 216]
     assert (kernel.role, kernel.shape, kernel.offset) == ("kernel", (8, 3, 3, 3), 20 + 4 * 32)
     assert kernel.stats is not None
@@ -973,40 +969,40 @@ def test_layers_say_how_far_the_file_fits(
     assert kernel.stats.std == pytest.approx(raw.std(dtype=np.float64))
 
 
-def test_inspect_tells_a_known_file_by_its_size(official_tiny: Any) -> None:
-    found = diagnosis.inspect(official_tiny.weights)
-    assert found.detected is None
-    assert found.header is not None
-    assert found.header.size_bytes == 20
-    assert (found.matches[0].name, found.matches[0].classes) == ("yolov4-tiny", 80)
+def test_inspect_recognises_a_known_file_by_its_size(official_tiny: Any) -> None:
+    inspection = diagnosis.inspect(official_tiny.weights)
+    assert inspection.detected is None
+    assert inspection.header is not None
+    assert inspection.header.size_bytes == 20
+    assert (inspection.matches[0].name, inspection.matches[0].classes) == ("yolov4-tiny", 80)
     network = cfg.parse_cfg(official_tiny.cfg)
-    assert [(row.layer, row.floats) for row in found.layers] == [
+    assert [(row.layer, row.floats) for row in inspection.layers] == [
         (row.layer, row.floats) for row in _known.layer_floats(layout.segments(network))
     ]
 
 
 def test_inspect_with_a_cfg_gives_shapes_and_lines(official_tiny: Any) -> None:
-    found = diagnosis.inspect(official_tiny.weights, official_tiny.cfg)
-    stored = [row for row in found.layers if row.arrays]
+    inspection = diagnosis.inspect(official_tiny.weights, official_tiny.cfg)
+    stored = [row for row in inspection.layers if row.arrays]
     assert stored[0].arrays[-1].shape == (32, 3, 3, 3)
     assert stored[0].cfg_line is not None
-    answer = found.to_dict()
+    answer = inspection.to_dict()
     json.dumps(answer, allow_nan=False)
     assert answer["layers"][0]["arrays"][3]["role"] == "moving_variance"
     assert answer["layers"][0]["arrays"][3]["stats"]["negative"] == 0
 
 
 @pytest.mark.parametrize("content", [b"", b"<html></html>", b"version https://git-lfs"])
-def test_inspect_names_what_is_no_weights_file(
+def test_inspect_recognises_other_kinds_of_file(
     content: bytes, file: Callable[[bytes], Path]
 ) -> None:
-    found = diagnosis.inspect(file(content))
-    assert found.detected in ("empty", "html", "text")
-    assert found.matches == ()
+    inspection = diagnosis.inspect(file(content))
+    assert inspection.detected in ("empty", "html", "text")
+    assert inspection.matches == ()
 
 
 @pytest.mark.parametrize("name", ["none.weights", ""])
-def test_inspect_raises_for_what_it_cannot_read(name: str, tmp_path: Path) -> None:
+def test_inspect_raises_for_unreadable_files(name: str, tmp_path: Path) -> None:
     with refused(OSError):
         diagnosis.inspect(tmp_path / name)
 
@@ -1015,5 +1011,5 @@ def test_bytes_after_a_network_without_weights_are_trailing(tmp_path: Path) -> N
     network = cfg.parse_cfg("[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\nstride=2\n")
     path = tmp_path / "pool.weights"
     path.write_bytes(weights_files.content(np.zeros(10)))
-    found = diagnosis.diagnose(path, network)
-    assert [(cause.kind, cause.bytes) for cause in found.causes] == [("trailing", 40)]
+    result = diagnosis.diagnose(path, network)
+    assert [(cause.kind, cause.bytes) for cause in result.causes] == [("trailing", 40)]

@@ -1,4 +1,4 @@
-"""Changes of sections that few networks have, found by what their classes say of themselves."""
+"""Changes of rare sections are found by what the sections' classes say about themselves."""
 
 from support.cfgs import conv, net, normalized, section, yolo
 from support.edited_cfgs import trained_file

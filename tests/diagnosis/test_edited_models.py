@@ -8,6 +8,7 @@ import pytest
 
 import yolotf
 from support import helpers
+from support.messages import refused
 from yolotf.darknet import cfg
 from yolotf.loading.partial import Skipped
 from yolotf.models.keras_module import keras
@@ -38,7 +39,9 @@ def kernel_of(model, name):
 
 def in_file(weights, network, index):
     (segment,) = (
-        one for one in layout.segments(network) if (one.layer, one.role) == (index, "kernel")
+        segment
+        for segment in layout.segments(network)
+        if (segment.layer, segment.role) == (index, "kernel")
     )
     floats = np.memmap(weights, np.float32, "r", 20 + segment.offset, segment.shape)
     return floats.transpose(2, 3, 1, 0)
@@ -58,20 +61,14 @@ def misspelt(network):
     return keras().models.clone_model(yolotf.build_model(network), clone_function=renamed)
 
 
-def test_a_misspelt_name_is_named_with_the_nearest(misspelt, weights):
+def test_misspelt_name_is_refused_with_the_nearest(misspelt, weights):
     before = kernel_of(misspelt, "conv_0").copy()
-    with pytest.raises(yolotf.WeightsMismatch) as caught:
+    with refused(yolotf.ModelMismatchError, code="model-mismatch", untouched=("conv_23_typo",)):
         yolotf.load_darknet_weights(misspelt, weights, by_name=True)
-    message = str(caught.value).replace(str(weights), "yolov4.weights")
-    assert message == (
-        "yolov4.weights: 2 names have no counterpart: conv_23_typo: no such layer in yolov4; did "
-        "you mean conv_23?; conv_23: no such layer in the model; did you mean conv_23_typo?; "
-        "rename these layers, or pass strict=False to load the other layers"
-    )
     np.testing.assert_array_equal(kernel_of(misspelt, "conv_0"), before)
 
 
-def test_the_others_can_be_loaded_without_it(misspelt, weights, network):
+def test_other_layers_load_without_the_misspelt_one(misspelt, weights, network):
     before = kernel_of(misspelt, "conv_23_typo").copy()
     report = yolotf.load_darknet_weights(misspelt, weights, by_name=True, strict=False)
     assert (report.untouched, report.unused) == (("conv_23_typo",), ("conv_23",))
@@ -80,7 +77,7 @@ def test_the_others_can_be_loaded_without_it(misspelt, weights, network):
     np.testing.assert_array_equal(kernel_of(misspelt, "conv_24"), in_file(weights, network, 24))
 
 
-def test_by_order_the_name_does_not_matter(misspelt, weights, network):
+def test_load_by_order_ignores_names(misspelt, weights, network):
     assert yolotf.load_darknet_weights(misspelt, weights).layers == 110
     np.testing.assert_array_equal(
         kernel_of(misspelt, "conv_23_typo"), in_file(weights, network, 23)
@@ -97,20 +94,19 @@ def narrowed(network):
     return cfg.resolve(sections, source="yolov4-edited.cfg")
 
 
-def test_other_filters_are_named_with_section_line_and_both_numbers(narrowed, weights):
+def test_other_filters_are_refused_with_section_and_both_numbers(narrowed, weights):
     model = yolotf.build_model(narrowed)
     before = kernel_of(model, "conv_0").copy()
-    with pytest.raises(yolotf.WeightsMismatch) as caught:
+    with refused(yolotf.WeightsMismatch) as caught:
         yolotf.load_darknet_weights(model, weights)
-    message = str(caught.value).replace(str(weights), "yolov4.weights")
     (cause,) = caught.value.diagnosis.causes
     assert (cause.kind, cause.layer, cause.file_floats_minus_model) == ("layer_shape", 50, 82_176)
     assert caught.value.diagnosis.first_divergence.layer == 50
-    assert "filters=128 in the file, filters=64 here" in message
+
     np.testing.assert_array_equal(kernel_of(model, "conv_0"), before)
 
 
-def test_what_other_filters_leave_in_place_can_be_loaded(narrowed, weights, network):
+def test_layers_that_other_filters_do_not_touch_can_be_loaded(narrowed, weights, network):
     model = yolotf.build_model(narrowed)
     report = yolotf.load_darknet_weights(model, weights, skip_mismatch=True)
     assert report.skipped == (
@@ -128,7 +124,7 @@ def test_what_other_filters_leave_in_place_can_be_loaded(narrowed, weights, netw
 
 @pytest.fixture(scope="module")
 def extended(network):
-    """A layer more in front of section 50; what refers across it goes one further back."""
+    """yolov4 with one more layer before section 50; references across it are one longer."""
     sections = list(network.sections)
     for layer in network.layers[50:]:
         for key in ("layers", "from"):
@@ -147,17 +143,17 @@ def extended(network):
     return cfg.parse_text(cfg.sections_to_cfg(sections), source="yolov4-extra.cfg")
 
 
-def test_an_extra_layer_is_where_file_and_model_part(extended, weights):
+def test_extra_layer_is_where_file_and_model_diverge(extended, weights):
     model = yolotf.build_model(extended)
     before = kernel_of(model, "conv_0").copy()
     with pytest.raises(yolotf.WeightsMismatch) as caught:
         yolotf.load_darknet_weights(model, weights)
-    # Sections 49 and 50 of the cfg are alike: either is one more than the file has.
+    # Sections 49 and 50 of the cfg are alike: either may be the one that the file lacks.
     assert caught.value.diagnosis.first_divergence.layer in (49, 50)
     np.testing.assert_array_equal(kernel_of(model, "conv_0"), before)
 
 
-def test_an_extra_layer_is_stepped_over(extended, weights, network):
+def test_extra_layer_is_skipped(extended, weights, network):
     model = yolotf.build_model(extended)
     before = kernel_of(model, "conv_50").copy()
     report = yolotf.load_darknet_weights(model, weights, skip_mismatch=True)

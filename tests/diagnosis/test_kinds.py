@@ -1,4 +1,4 @@
-"""Kinds of misfit beyond the size: dead channels, networks of one size, lines that skip floats."""
+"""Diagnoses beyond the size: dead channels, networks of equal size, lines that skip floats."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from test_diagnosis import SMALL, kinds, trained
 
 from support import weights_files
 from support.cfgs import maxpool, net, normalized, section
+from support.messages import said
 from support.weights_files import write_zeros
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
@@ -43,34 +44,31 @@ def test_dead_channels_with_negative_subnormal_variances_fit(pattern: int, tmp_p
         if segment.role == "gamma":
             floats[start : start + 4] = 0
     path = write(tmp_path / "dead.weights", trained(network)[:20] + floats.tobytes())
-    found = diagnosis.diagnose(path, network)
-    assert found.ok, found.causes
-    assert found.warnings == ()
+    result = diagnosis.diagnose(path, network)
+    assert result.ok, result.causes
+    assert result.warnings == ()
 
 
 @pytest.mark.parametrize("rest", [1, 2, 3])
-def test_inspect_says_that_a_broken_float_is_damage(rest: int, tmp_path: Path) -> None:
+def test_inspect_reports_a_broken_float_as_damage(rest: int, tmp_path: Path) -> None:
     network = cfg.parse_text(SMALL, source="small.cfg")
     path = write(tmp_path / "cut.weights", trained(network)[: rest - 4])
-    found = diagnosis.inspect(path)
-    assert found.detected == "damaged"
-    assert "cut or damaged" in found.hint
-    assert "cut or damaged" in str(found)
+    inspection = diagnosis.inspect(path)
+    assert inspection.detected == "damaged"
+    assert inspection.hint in str(inspection)
+    said(inspection.hint)
 
 
-def test_networks_that_decode_the_same_floats_otherwise_are_named(tmp_path: Path) -> None:
+def test_networks_that_decode_the_same_floats_differently_are_listed(tmp_path: Path) -> None:
     network = networks.network("yolov4-tiny", classes=1)
     path = write(tmp_path / "tiny.weights", trained(network))
-    found = diagnosis.diagnose(path, network)
-    assert found.ok
-    (warning,) = found.warnings
+    result = diagnosis.diagnose(path, network)
+    assert result.ok
+    (warning,) = result.warnings
     assert warning.kind == "same_size_networks"
     assert warning.networks == ("yolov4-tiny-custom",)
     assert warning["differing"] == ["mask", "anchors"]
-    assert "mask 3,4,5 / 0,1,2 there, 3,4,5 / 1,2,3 here" in warning.message
-
-
-MASKS = "mask 3,4,5 / 0,1,2 there, 3,4,5 / 1,2,3"
+    said(warning.message)
 
 
 @pytest.mark.parametrize("classes", [1, 80])
@@ -79,16 +77,14 @@ def test_every_network_of_the_size_is_listed_with_what_differs(
 ) -> None:
     network = networks.network("yolov4-tiny", classes=classes)
     path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
-    counted = f"{classes} class{'es' if classes > 1 else ''}; 3 channels"
-    other = f"yolov4-tiny-custom; {counted}; decodes differently: {MASKS}"
     inspected = dict(diagnosis.inspect(path).document().facts)
-    assert inspected["is"] == f"yolov4-tiny; {counted}"
-    assert inspected["or"] == f"{other} in yolov4-tiny"
-    found = diagnosis.diagnose(path, network)
-    assert dict(found.document().facts)["same size as"] == f"{other} here"
-    mine, custom = found.to_dict()["matches"]
+    said(inspected["is"])
+    said(inspected["or"])
+    result = diagnosis.diagnose(path, network)
+    said(dict(result.document().facts)["same size as"])
+    mine, custom = result.to_dict()["matches"]
     assert "decodes_otherwise" not in mine
-    assert [one["key"] for one in custom["decodes_otherwise"]] == ["mask", "anchors"]
+    assert [difference["key"] for difference in custom["decodes_otherwise"]] == ["mask", "anchors"]
     assert custom["decodes_otherwise"][0] == {
         "key": "mask",
         "here": "3,4,5 / 1,2,3",
@@ -97,38 +93,36 @@ def test_every_network_of_the_size_is_listed_with_what_differs(
 
 
 @pytest.mark.slow
-def test_a_network_as_it_ships_is_likelier_than_one_of_other_classes(tmp_path: Path) -> None:
+def test_stock_network_is_likelier_than_one_with_other_classes(tmp_path: Path) -> None:
     size = layout.size_bytes(networks.network("yolov3", classes=14))
     path = write_zeros(tmp_path / "f.weights", size)
     first, second, *_ = diagnosis.inspect(path).to_dict()["matches"]
     assert (first["architecture"], first["classes"]) == ("Gaussian_yolov3_BDD", 10)
     assert (second["architecture"], second["classes"]) == ("yolov3", 14)
-    words = dict(diagnosis.inspect(path).document().facts)["or"]
-    assert "section yolo there, Gaussian_yolo in Gaussian_yolov3_BDD" in words
+    said(dict(diagnosis.inspect(path).document().facts)["or"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("classes", [80, 7])
-def test_heads_of_another_kind_than_the_network_has_are_warned_of(
-    classes: int, tmp_path: Path
-) -> None:
-    """Cfgs of yolov4-csp circulate without new_coords; its files then decode to other boxes."""
+def test_heads_unlike_the_stock_networks_are_warned_of(classes: int, tmp_path: Path) -> None:
+    """Cfgs of yolov4-csp without new_coords are in use; with them its files give other boxes."""
     text = networks.network("yolov4-csp", classes=classes, size=64).to_cfg()
     text = text.replace("new_coords=1\n", "").replace("activation=logistic", "activation=linear")
     network = cfg.parse_text(text, source="csp.cfg")
-    head = network.heads[0].line
     (warning,) = same_size.stock_warnings(network)
-    assert warning.startswith("a file of csp.cfg, ")
-    assert f"yolov4-csp (new_coords 1 there, 0 here, csp.cfg:{head}, " in warning
+    assert f"csp.cfg:{network.heads[0].line}, " in warning
+    said(warning)
     path = write_zeros(tmp_path / "f.weights", layout.size_bytes(network))
-    (found, *_) = [
-        one for one in diagnosis.diagnose(path, network).warnings if one.kind != "unverified"
+    (size_warning, *_) = [
+        candidate
+        for candidate in diagnosis.diagnose(path, network).warnings
+        if candidate.kind != "unverified"
     ]
-    assert found.kind == "same_size_networks"
-    assert "new_coords" in found["differing"]
+    assert size_warning.kind == "same_size_networks"
+    assert "new_coords" in size_warning["differing"]
 
 
-def test_cfgs_with_heads_of_their_networks_kind_are_not_warned_of() -> None:
+def test_heads_like_the_stock_networks_are_not_warned_of() -> None:
     for name in ("yolov4-csp", "yolov4", "yolov3", "yolov7-tiny"):
         network = cfg.parse_text(networks.network(name, classes=3).to_cfg(), source="own.cfg")
         assert same_size.stock_warnings(network) == ()
@@ -142,21 +136,20 @@ def test_published_files_are_not_doubted(name: str) -> None:
 def test_gaussian_heads_of_ten_classes_are_as_large_as_fourteen(tmp_path: Path) -> None:
     """Three anchors of 8 + 1 + 10 numbers are as many as three of 4 + 1 + 14."""
     size = layout.size_bytes(networks.network("yolov3", classes=14))
-    found = diagnosis.diagnose(write_zeros(tmp_path / "f.weights", size), "yolov3")
-    assert kinds(found) == ["class_count"]
-    message = found.causes[0].message
-    assert "trained with 14 classes" in message
-    assert "Gaussian_yolov3_BDD with 10 classes" in message
+    result = diagnosis.diagnose(write_zeros(tmp_path / "f.weights", size), "yolov3")
+    assert kinds(result) == ["class_count"]
+    said(result.causes[0].message)
 
 
-def test_a_size_that_is_missing_is_named_before_27_channels(tmp_path: Path) -> None:
+def test_missing_size_is_likelier_than_27_channels(tmp_path: Path) -> None:
     network = cfg.parse_text(SMALL, source="small.cfg")
     path = write(tmp_path / "f.weights", trained(network))
     without = cfg.parse_text(SMALL.replace("size=3\n", "", 1), source="without.cfg")
-    found = diagnosis.diagnose(path, without)
-    (cause,) = found.causes
+    result = diagnosis.diagnose(path, without)
+    (cause,) = result.causes
     assert (cause.kind, cause.layer) == ("layer_shape", 0)
-    assert "size 3 in the file; size= is missing here (without.cfg:7), which means 1" in str(found)
+    assert cause.text in str(result)
+    said(cause.text)
 
 
 @pytest.mark.parametrize(
@@ -174,13 +167,15 @@ def test_a_line_that_skips_floats_is_the_cause(
 ) -> None:
     path = write(tmp_path / "f.weights", trained(cfg.parse_text(SMALL, source="small.cfg")))
     skipping = cfg.parse_text(SMALL.replace(line, f"{line}\n{key}=1"), source="skips.cfg")
-    found = diagnosis.diagnose(path, skipping)
-    assert kinds(found) == ["layer_shape"]
+    result = diagnosis.diagnose(path, skipping)
+    assert kinds(result) == ["layer_shape"]
     where = skipping.layers[section].line_of(key)
-    assert f"remove {key}= in skips.cfg:{where}" in (found.causes[0].fix or "")
+    fix = result.causes[0].fix
+    assert f"skips.cfg:{where}" in fix
+    said(fix)
 
 
-def test_heads_that_load_nothing_are_no_traceback(tmp_path: Path) -> None:
+def test_heads_that_load_nothing_are_diagnosed(tmp_path: Path) -> None:
     network = cfg.parse_text(SMALL.replace("filters=21", "filters=21\ndontload=1"), source="d.cfg")
     for size in (20, 1000, 9000, 20000):
         path = write_zeros(tmp_path / "f.weights", size)
@@ -199,33 +194,33 @@ def lenet(**options: int) -> cfg.Network:
     return cfg.parse_text(text, source="lenet.cfg")
 
 
-def test_another_version_of_the_cfg_is_named_before_a_broken_download(tmp_path: Path) -> None:
+def test_other_cfg_version_is_likelier_than_a_broken_download(tmp_path: Path) -> None:
     padded = lenet(pad=1)
     bare = lenet(pad=0)
     path = write(tmp_path / "lenet.weights", trained(bare))
-    found = diagnosis.diagnose(path, padded)
-    (cause,) = found.causes
+    result = diagnosis.diagnose(path, padded)
+    (cause,) = result.causes
     assert cause.kind == "layer_shape"
-    assert "pad=0 in the file, pad=1 here (lenet.cfg:9)" in cause.message
+    said(cause.message)
     assert "download" not in (cause.fix or "")
 
 
-def test_stock_networks_have_no_lines(tmp_path: Path) -> None:
+def test_diagnosis_of_a_stock_network_cites_no_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "f.weights", trained(networks.network("yolov4-tiny", classes=3)))
-    found = diagnosis.diagnose(path, "yolov4-tiny")
-    assert not re.search(r"yolov4-tiny:\d", str(found))
-    assert found.first_divergence is not None
-    assert found.first_divergence.cfg_line is None
+    result = diagnosis.diagnose(path, "yolov4-tiny")
+    assert not re.search(r"yolov4-tiny:\d", str(result))
+    assert result.first_divergence is not None
+    assert result.first_divergence.cfg_line is None
 
 
 def test_control_characters_are_escaped(tmp_path: Path) -> None:
     network = cfg.parse_text(SMALL, source="a\x1b[31mb.cfg")
     path = write(tmp_path / "c\x1b]0;d\x07.weights", trained(network)[:500])
-    found = diagnosis.diagnose(path, network)
-    for text in (str(found), str(diagnosis.inspect(path)), render.page(found)):
+    result = diagnosis.diagnose(path, network)
+    for text in (str(result), str(diagnosis.inspect(path)), render.page(result)):
         assert "\x1b" not in text
         assert "\x07" not in text
-    assert r"a\x1b[31mb.cfg" in str(found)
+    assert r"a\x1b[31mb.cfg" in str(result)
 
 
 class Terminal(io.StringIO):
@@ -263,7 +258,7 @@ def test_tables_fit_a_terminal_of_any_width(
             assert "diverges here" in table[3]
 
 
-def test_no_line_of_a_cfg_makes_a_traceback(shared: Path, tmp_path: Path) -> None:
+def test_mutated_lines_of_a_cfg_give_a_diagnosis(shared: Path, tmp_path: Path) -> None:
     """Any line deleted, doubled or changed: an answer, or an error that says why not."""
     rng = np.random.default_rng(5)
     path = write_zeros(tmp_path / "f.weights", 24_251_276)
@@ -284,7 +279,7 @@ def test_no_line_of_a_cfg_makes_a_traceback(shared: Path, tmp_path: Path) -> Non
                     continue
 
 
-def test_a_header_alone_of_a_network_without_weights_fits(tmp_path: Path) -> None:
+def test_header_alone_matches_a_network_without_weights(tmp_path: Path) -> None:
     network: Any = cfg.parse_cfg("[net]\nheight=8\nwidth=8\nchannels=3\n[maxpool]\nsize=2\n")
     path = write(tmp_path / "f.weights", weights_files.HEADER)
     assert diagnosis.diagnose(path, network).ok

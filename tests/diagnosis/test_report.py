@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from test_diagnosis import SMALL, trained
 
+from support.messages import said
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render as report
@@ -47,35 +48,19 @@ def fitting(tmp_path: Path, small: cfg.Network) -> diagnosis.Diagnosis:
     return diagnosis.diagnose(path, small)
 
 
-def test_the_text_says_verdict_cause_fix_and_place(misfit: diagnosis.Diagnosis) -> None:
-    text = str(misfit).replace(misfit.path, "five.weights")
-    assert text == (
-        "five.weights: does not match small.cfg: wrong number of classes\n"
-        "  file         10,444 bytes, Darknet 0.2.5, 0 images seen, header of 20 bytes\n"
-        "  network      small.cfg, 2 classes, 3 channels: 9,976 bytes\n"
-        "  cause        trained with 5 classes, small.cfg has 2\n"
-        "  fix          pass classes=5, or --classes 5; or set classes=5 in small.cfg:39 and "
-        "filters=30 in small.cfg:32\n"
-        "  diverges at  section 4 [convolutional] (small.cfg:31), bias, byte 8,884\n"
-        "\n"
-        "  layer  section        line  stores                           floats   byte\n"
-        "      2  convolutional    18  batch norm 16, kernel 16x8x1x1      192  1,012  matches\n"
-        "      3  convolutional    24  batch norm 12, kernel 12x16x3x3   1,776  1,780  matches\n"
-        "      4  convolutional    31  bias 21, kernel 21x12x1x1           273  8,884  "
-        "diverges here"
-    )
+def test_text_has_verdict_cause_fix_and_place(misfit: diagnosis.Diagnosis) -> None:
+    said(str(misfit).replace(misfit.path, "five.weights"))
 
 
-def test_a_file_that_fits_needs_three_lines(fitting: diagnosis.Diagnosis) -> None:
-    lines = str(fitting).splitlines()
-    assert lines[0] == f"{fitting.path}: matches small.cfg"
-    assert len(lines) == 3
+def test_report_of_a_match_has_three_lines(fitting: diagnosis.Diagnosis) -> None:
+    text = str(fitting).replace(fitting.path, "two.weights")
+    assert len(text.splitlines()) == 3
+    said(text)
 
 
-def test_what_cannot_be_read_says_so_first(tmp_path: Path, small: cfg.Network) -> None:
-    text = str(diagnosis.diagnose(tmp_path / "none.weights", small))
-    assert text.splitlines()[0] == f"{tmp_path / 'none.weights'}: cannot be read"
-    assert "no such file" in text
+def test_report_of_an_unreadable_file_starts_with_it(tmp_path: Path, small: cfg.Network) -> None:
+    path = tmp_path / "none.weights"
+    said(str(diagnosis.diagnose(path, small)).replace(str(path), "none.weights"))
 
 
 class Terminal(io.StringIO):
@@ -95,7 +80,7 @@ def colours(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("colours")
-def test_a_terminal_gets_the_same_words_in_colour(misfit: diagnosis.Diagnosis) -> None:
+def test_terminal_gets_the_same_text_in_colour(misfit: diagnosis.Diagnosis) -> None:
     out = Terminal()
     report.show(misfit, out)
     written = out.getvalue()
@@ -120,26 +105,26 @@ def test_a_pipe_gets_plain_text(misfit: diagnosis.Diagnosis) -> None:
     assert out.getvalue() == str(misfit) + "\n"
 
 
-def test_file_names_that_are_no_text_can_be_shown(tmp_path: Path, small: cfg.Network) -> None:
+def test_undecodable_file_names_are_shown(tmp_path: Path, small: cfg.Network) -> None:
     path = os.fsencode(tmp_path) + b"/\xff.weights"
     with open(path, "wb") as file:  # noqa: PTH123 - a name in bytes
         file.write(trained(small)[:300])
-    found = diagnosis.diagnose(os.fsdecode(path), small)
+    result = diagnosis.diagnose(os.fsdecode(path), small)
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")
-    report.show(found, out)
+    report.show(result, out)
     out.flush()
     assert rb"\udcff.weights: does not match" in raw.getvalue()
-    report.write_html(found, tmp_path / "page.html")
+    report.write_html(result, tmp_path / "page.html")
     assert "does not match" in (tmp_path / "page.html").read_text("utf-8")
-    assert json.loads(report.to_json(found))["ok"] is False
+    assert json.loads(report.to_json(result))["ok"] is False
 
 
-def test_json_is_one_object_without_nan(misfit: diagnosis.Diagnosis) -> None:
+def test_json_is_the_dictionary(misfit: diagnosis.Diagnosis) -> None:
     assert json.loads(report.to_json(misfit)) == misfit.to_dict()
 
 
-def test_numbers_json_lacks_are_null(tmp_path: Path, small: cfg.Network) -> None:
+def test_non_finite_numbers_are_null_in_json(tmp_path: Path, small: cfg.Network) -> None:
     content = bytearray(trained(small))
     variance = layout.segments(small)[3]
     start = 20 + variance.offset
@@ -175,7 +160,7 @@ class Page(html.parser.HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
 
-def test_the_page_needs_nothing_but_itself(misfit: diagnosis.Diagnosis) -> None:
+def test_page_needs_no_other_file(misfit: diagnosis.Diagnosis) -> None:
     text = report.page(misfit)
     assert not re.search(r"https?:|//\w+\.|@import|url\(", text)
     page = Page(text)
@@ -183,7 +168,7 @@ def test_the_page_needs_nothing_but_itself(misfit: diagnosis.Diagnosis) -> None:
     assert not [attrs for _, attrs in page.tags if {"src", "href"} & set(attrs)]
 
 
-def test_names_cannot_write_into_the_page(tmp_path: Path, small: cfg.Network) -> None:
+def test_names_are_escaped_in_the_page(tmp_path: Path, small: cfg.Network) -> None:
     name = "<script>alert(1)</script>{{rows}}&amp;.weights".replace("/", "\u2215")
     path = tmp_path / name
     path.write_bytes(trained(small)[:500])
@@ -231,7 +216,7 @@ document.body.dataset.probe = JSON.stringify({
 def drawn(
     page: str, folder: Path, *, dark: bool = False, size: tuple[int, int] = (1100, 1000)
 ) -> dict[str, Any]:
-    """What headless Chromium makes of a page: boxes, colours, and answers to keys."""
+    """How headless Chromium draws a page: boxes, colours, and reactions to keys."""
     if CHROMIUM is None:
         pytest.skip("needs chromium, which is not installed")
     assert page.count("</body>") == 1
@@ -255,8 +240,8 @@ def drawn(
     ]
     out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     (body,) = [attrs for tag, attrs in Page(out).tags if tag == "body"]
-    found: dict[str, Any] = json.loads(body["data-probe"] or "")
-    return found
+    drawing: dict[str, Any] = json.loads(body["data-probe"] or "")
+    return drawing
 
 
 def luminance(colour: str) -> float:
@@ -266,8 +251,8 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def contrast(one: str, other: str) -> float:
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+def contrast(colour: str, other_colour: str) -> float:
+    lighter, darker = sorted((luminance(colour), luminance(other_colour)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 
@@ -275,21 +260,21 @@ def contrast(one: str, other: str) -> float:
 def test_a_browser_draws_the_strip_in_three_colours(
     dark: bool, misfit: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
-    found = drawn(report.page(misfit), tmp_path, dark=dark)
-    items = found["items"]
+    drawing = drawn(report.page(misfit), tmp_path, dark=dark)
+    items = drawing["items"]
     assert [item["status"] for item in items] == ["fits"] * 4 + ["parts", "unreached"]
     assert [item["layer"] for item in items] == list(range(6))
     colours = {item["status"]: item["colour"] for item in items}
     assert len(set(colours.values())) == 3
-    assert (luminance(found["ground"]) < 0.2) == dark
-    assert contrast(found["ink"], found["ground"]) > 7
-    assert contrast(colours["parts"], found["ground"]) > 3
-    assert contrast(colours["fits"], found["ground"]) > 3
+    assert (luminance(drawing["ground"]) < 0.2) == dark
+    assert contrast(drawing["ink"], drawing["ground"]) > 7
+    assert contrast(colours["parts"], drawing["ground"]) > 3
+    assert contrast(colours["fits"], drawing["ground"]) > 3
     for left, right in itertools.pairwise(items):
         assert left["left"] + left["width"] <= right["left"]
     assert all(item["width"] > 20 and item["height"] > 5 for item in items)
     assert len({round(item["bottom"]) for item in items}) == 1
-    # As high as what it stores: layer 3 holds most, the pooling and the head itself nothing.
+    # A bar is as high as its layer's floats: layer 3 has most, the pooling and the head none.
     heights = [item["height"] for item in items]
     assert heights[3] == max(heights)
     assert heights[1] == heights[5] == min(heights)
@@ -298,21 +283,21 @@ def test_a_browser_draws_the_strip_in_three_colours(
 def test_a_browser_shows_verdict_cause_fix_and_numbers(
     misfit: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
-    found = drawn(report.page(misfit), tmp_path)
-    assert found["h1"] == ["five.weights does not match small.cfg"]
-    (finding,) = found["findings"]
+    drawing = drawn(report.page(misfit), tmp_path)
+    assert drawing["h1"] == ["five.weights does not match small.cfg"]
+    (finding,) = drawing["findings"]
     assert "wrong number of classes" in finding
     assert "trained with 5 classes, small.cfg has 2" in finding
     assert "classes=5" in finding
-    assert found["legend"] == ["matches (4)", "diverges here (1)", "not reached (1)"]
-    first = found["items"][0]["title"]
-    assert first == found["items"][0]["name"]
+    assert drawing["legend"] == ["matches (4)", "diverges here (1)", "not reached (1)"]
+    first = drawing["items"][0]["title"]
+    assert first == drawing["items"][0]["name"]
     assert "layer 0 [convolutional], cfg line 7: matches" in first
     assert "kernel 8x3x3x3, byte 148" in first
     assert re.search(r"moving_variance 8, byte 116: \S+ to \S+, mean \S+, std \S+", first)
 
 
-def test_the_strip_answers_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_path: Path) -> None:
+def test_strip_reacts_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_path: Path) -> None:
     walk = drawn(report.page(misfit), tmp_path)["walk"]
     assert walk["start"].startswith("layer 4 ")
     assert walk["focus"].startswith("layer 4 ")
@@ -325,17 +310,17 @@ def test_the_strip_answers_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_
 def test_a_browser_draws_a_fitting_network_in_one_colour(
     fitting: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
-    found = drawn(report.page(fitting), tmp_path)
-    assert found["h1"] == ["two.weights matches small.cfg"]
-    assert {item["status"] for item in found["items"]} == {"fits"}
-    assert len({item["colour"] for item in found["items"]}) == 1
-    assert found["findings"] == []
+    drawing = drawn(report.page(fitting), tmp_path)
+    assert drawing["h1"] == ["two.weights matches small.cfg"]
+    assert {item["status"] for item in drawing["items"]} == {"fits"}
+    assert len({item["colour"] for item in drawing["items"]}) == 1
+    assert drawing["findings"] == []
 
 
 def test_a_large_network_fits_a_narrow_window(tmp_path: Path) -> None:
-    found = diagnosis.diagnose(tmp_path / "none.weights", "yolov4")
-    shown = drawn(report.page(found), tmp_path, size=(500, 900))
-    assert len(shown["items"]) == len(found.subject.network.layers)
+    result = diagnosis.diagnose(tmp_path / "none.weights", "yolov4")
+    shown = drawn(report.page(result), tmp_path, size=(500, 900))
+    assert len(shown["items"]) == len(result.subject.network.layers)
     assert {item["status"] for item in shown["items"]} == {"unreached"}
     assert shown["wide"] <= shown["view"]
     assert all(item["width"] >= 2 for item in shown["items"])
@@ -364,7 +349,7 @@ frame.addEventListener("load", () => {
 
 
 def on_a_phone(page: str, folder: Path) -> dict[str, Any]:
-    """What Chromium makes of a page 390 pixels wide; a window has 500 at least."""
+    """How Chromium draws a page 390 pixels wide, in a frame: its windows have at least 500."""
     if CHROMIUM is None:
         pytest.skip("needs chromium, which is not installed")
     (folder / "page.html").write_text(page, encoding="utf-8")
@@ -378,8 +363,8 @@ def on_a_phone(page: str, folder: Path) -> dict[str, Any]:
     command += ["--virtual-time-budget=3000", "--dump-dom", outer.as_uri()]
     out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     (body,) = [attrs for tag, attrs in Page(out).tags if tag == "body"]
-    found: dict[str, Any] = json.loads(body["data-probe"] or "")
-    return found
+    drawing: dict[str, Any] = json.loads(body["data-probe"] or "")
+    return drawing
 
 
 def test_a_phone_shows_the_divergence_and_bars_to_touch(tmp_path: Path) -> None:
@@ -393,7 +378,7 @@ def test_a_phone_shows_the_divergence_and_bars_to_touch(tmp_path: Path) -> None:
     assert "the more floats" in seen["height"]
 
 
-def test_a_fit_draws_no_empty_box(fitting: diagnosis.Diagnosis, tmp_path: Path) -> None:
+def test_match_draws_no_empty_box(fitting: diagnosis.Diagnosis, tmp_path: Path) -> None:
     seen = on_a_phone(report.page(fitting), tmp_path)
     assert seen["empty"] == "none"
     assert seen["touched"].startswith("layer 2 ")

@@ -1,4 +1,4 @@
-"""Cfgs edited by hand: the true edit is the first cause, and no file is called damaged."""
+"""Cfgs edited by hand: the true edit is the first cause, and sound files are not called damaged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 
 import yolotf
 from support import edited_cfgs, weights_files
-from support.messages import refused
+from support.messages import refused, said
 from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import result
 from yolotf.weights import catalog, layout
 
 
 def as_text(network: cfg.Network, name: str) -> cfg.Network:
-    """The same network as somebody's cfg, with lines."""
+    """The same network as if read from a cfg file, with lines."""
     return cfg.parse_text(network.to_cfg(), source=name)
 
 
@@ -30,10 +30,10 @@ def test_true_edit_is_the_first_cause(name: str, tmp_path: Path) -> None:
         if case.file is not written:
             written = case.file
             edited_cfgs.trained_file(written, path)
-        found = result.diagnose(path, case.network)
-        causes = [cause.to_dict() for cause in found.causes]
+        diagnosed = result.diagnose(path, case.network)
+        causes = [cause.to_dict() for cause in diagnosed.causes]
         assert causes, case
-        assert case.is_true(causes[0]), (case.kind, case.what, causes[0])
+        assert case.is_true(causes[0]), (case.kind, case.description, causes[0])
         assert not any(map(edited_cfgs.calls_it_damaged, causes)), case
         tried.add(case.kind)
     assert len(tried) == 9
@@ -59,7 +59,7 @@ def test_true_edit_of_a_network_that_was_never_trained(name: str, tmp_path: Path
         edited_cfgs.drawn_file(case.file, path)
         causes = [cause.to_dict() for cause in result.diagnose(path, case.network).causes]
         assert causes, case
-        assert case.is_true(causes[0]), (case.kind, case.what, causes[0])
+        assert case.is_true(causes[0]), (case.kind, case.description, causes[0])
 
 
 # Heads
@@ -87,25 +87,21 @@ def test_forgotten_heads_are_named_with_their_lines(numbers: str, tmp_path: Path
         weights_files.write_zeros(path, layout.size_bytes(file))
     else:
         edited_cfgs.trained_file(file, path)
-    found = result.diagnose(path, edited)
-    (cause,) = found.causes
+    diagnosed = result.diagnose(path, edited)
+    (cause,) = diagnosed.causes
     first, second = (
         edited.layers[edited.heads[place].index - 1].line_of("filters") for place in (0, 1)
     )
-    assert cause.text == (
-        f"heads 0 and 1 have 255 filters (lines {first}, {second}), the file has 21, as for 2 "
-        "classes"
-    )
     lines = [edited.heads[place].line_of("classes") for place in (0, 1)]
-    assert cause.fix == (
-        f"set filters=21 in yolov3.cfg:{first}, yolov3.cfg:{second} and classes=2 in "
-        f"yolov3.cfg:{lines[0]}, yolov3.cfg:{lines[1]}"
-    )
+    for line in (first, second, *lines):
+        assert f"yolov3.cfg:{line}" in cause.fix
+    said(cause.text)
+    said(cause.fix)
     assert cause.to_dict()["heads"] == [0, 1]
 
 
 FORGOTTEN = [
-    # network, classes written into some heads, which, classes of the file
+    # network, classes written into some heads, these heads, classes of the file
     ("yolov3-tiny", 1, (0,), 1),
     ("yolov3-tiny", 1, (1,), 1),
     ("yolov3-tiny", 4, (0,), 80),
@@ -118,7 +114,7 @@ FORGOTTEN = [
 
 
 @pytest.mark.parametrize(("name", "classes", "chosen", "of_file"), FORGOTTEN)
-def test_size_alone_tells_forgotten_heads(
+def test_forgotten_heads_are_recognised_by_size_alone(
     name: str, classes: int, chosen: tuple[int, ...], of_file: int, tmp_path: Path
 ) -> None:
     network = stock.network(name)
@@ -137,7 +133,7 @@ def test_file_of_mixed_heads_against_a_cfg_of_equal_ones(tmp_path: Path) -> None
     edited_cfgs.trained_file(file, tmp_path / "a.weights")
     (cause,) = result.diagnose(tmp_path / "a.weights", network.with_classes(2)).causes
     assert (cause.kind, cause["file"], cause["model"]) == ("head_filters", [255, 21], [21, 21])
-    assert cause.text.startswith("head 0 has 21 filters (section 29), the file has 255")
+    said(cause.text)
 
 
 # Folded batch normalization
@@ -163,15 +159,16 @@ def test_folded_batch_normalization_is_named(name: str, side: str, tmp_path: Pat
     assert cause.kind == "folded"
     assert cause["file"] == ("folded" if side == "file" else "normalized")
     count = sum(getattr(layer, "batch_normalize", False) for layer in network.layers)
-    assert f"in {count} convolutions" in cause.text
+    assert f" {count} " in cause.text
+    said(cause.text)
 
 
 def test_folded_file_of_other_classes_has_both_causes(tmp_path: Path) -> None:
     file = folded(stock.network("yolov3-tiny", classes=7))
     edited_cfgs.trained_file(file, tmp_path / "a.weights")
-    found = result.diagnose(tmp_path / "a.weights", "yolov3-tiny")
-    assert [cause.kind for cause in found.causes] == ["folded", "class_count"]
-    assert found.causes[1]["file"] == 7
+    diagnosed = result.diagnose(tmp_path / "a.weights", "yolov3-tiny")
+    assert [cause.kind for cause in diagnosed.causes] == ["folded", "class_count"]
+    assert diagnosed.causes[1]["file"] == 7
 
 
 # Classifiers, and which network a size belongs to
@@ -184,17 +181,16 @@ def test_class_count_of_a_classifier(name: str, classes: int, tmp_path: Path) ->
     path = weights_files.write_zeros(tmp_path / "a.weights", size)
     (cause,) = result.diagnose(path, stock.network(name, classes=classes)).causes
     assert (cause.kind, cause["file"], cause["model"]) == ("class_count", 1000, classes)
-    assert cause.text == f"trained with 1000 classes, {name} has {classes}"
+    said(cause.text)
 
 
-def test_class_count_of_a_classifiers_cfg_has_its_line(tmp_path: Path) -> None:
+def test_class_count_of_a_classifiers_cfg_cites_its_line(tmp_path: Path) -> None:
     network = as_text(stock.network("darknet19", classes=200), "own.cfg")
     size = layout.size_bytes(stock.network("darknet19"))
     path = weights_files.write_zeros(tmp_path / "a.weights", size)
     (cause,) = result.diagnose(path, network).causes
-    assert cause.fix.startswith(
-        f"set filters=1000 in own.cfg:{network.layers[23].line_of('filters')}"
-    )
+    assert f"own.cfg:{network.layers[23].line_of('filters')}" in cause.fix
+    said(cause.fix)
 
 
 @pytest.mark.parametrize(
@@ -222,17 +218,12 @@ def test_missing_and_added_sections_are_described(name: str, tmp_path: Path) -> 
         edited_cfgs.trained_file(case.file, tmp_path / "a.weights")
         cause, *others = result.diagnose(tmp_path / "a.weights", case.network).causes
         assert not others
-        if case.kind == "added":
-            assert "is not in the file: own.cfg has one layer more" in cause.text
-            assert cause["change"] == "added"
-        else:
-            assert "the file has one layer more than own.cfg, after section" in cause.text
-            assert "with batch normalization" in cause.text
-            assert cause["change"] == "missing"
+        assert cause["change"] == ("added" if case.kind == "added" else "missing")
+        said(cause.text)
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.7, 0.95])
-def test_file_that_was_cut_is_still_said_to_be(kept: float, tmp_path: Path) -> None:
+def test_truncated_file_is_truncated_and_not_edited(kept: float, tmp_path: Path) -> None:
     network = stock.network("yolov4-tiny")
     path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
     size = path.stat().st_size
@@ -240,24 +231,26 @@ def test_file_that_was_cut_is_still_said_to_be(kept: float, tmp_path: Path) -> N
         file.truncate(int(size * kept) // 4 * 4 + 4)
     (cause,) = result.diagnose(path, network).causes
     assert cause.kind == "truncated"
-    assert cause.fix == f"download it again; the whole file has {size} bytes"
+    assert str(size) in cause.fix
+    said(cause.fix)
 
 
 @pytest.mark.parametrize("lost", [4, 64, 1000])
-def test_lost_bytes_are_still_damage(lost: int, tmp_path: Path) -> None:
+def test_lost_bytes_are_damage_and_no_edit(lost: int, tmp_path: Path) -> None:
     network = stock.network("yolov4-tiny")
     content = edited_cfgs.trained_file(network, tmp_path / "a.weights").read_bytes()
     (tmp_path / "b.weights").write_bytes(content[:1_000_000] + content[1_000_000 + lost :])
     (cause,) = result.diagnose(tmp_path / "b.weights", network).causes
-    assert f"every array is {lost} bytes earlier in the file" in cause.text
-    assert "get an undamaged copy" in cause.fix
+    assert str(lost) in cause.text
+    said(cause.text)
+    said(cause.fix)
 
 
 # Models
 
 
 @pytest.mark.slow
-def test_models_are_told_the_same(tmp_path: Path) -> None:
+def test_model_mismatch_has_the_same_cause(tmp_path: Path) -> None:
     by_hand = pytest.importorskip("support.by_hand")
     network = stock.network("yolov3-tiny", size=64)
     path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
@@ -266,7 +259,7 @@ def test_models_are_told_the_same(tmp_path: Path) -> None:
         (lambda: by_hand.model_of(network.with_classes(3)), "class_count"),
     ]
     for make, kind in models:
-        with pytest.raises(yolotf.WeightsMismatch) as caught:
+        with refused(yolotf.WeightsMismatch) as caught:
             yolotf.load_darknet_weights(make(), path)
         assert [cause.kind for cause in caught.value.diagnosis.causes] == [kind]
         assert "yolov7" not in str(caught.value)
@@ -285,6 +278,5 @@ def test_dense_head_of_other_classes(classes: int, tmp_path: Path) -> None:
     (deep,) = by_hand.heads_of(network, {-1: x}, stop=23)
     pooled = layers.GlobalAveragePooling2D()(deep)
     model = keras().Model(x, layers.Dense(classes)(pooled))
-    with refused(yolotf.WeightsMismatch) as caught:
+    with refused(yolotf.WeightsMismatch):
         yolotf.load_darknet_weights(model, path)
-    assert f"has {classes}; build the model with 1000 outputs" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Nobody has the text of a stock network, so nothing that is said of one cites its lines."""
+"""Users do not have the text of a stock network, so no sentence about one cites its lines."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def assert_without_lines(text: str) -> None:
     ],
     ids=str,
 )
-def test_numbers_that_a_stock_cfg_does_not_take(options: dict[str, Any], least: int) -> None:
+def test_refused_options_of_stock_networks_cite_no_lines(
+    options: dict[str, Any], least: int
+) -> None:
     refused = [name for name in ALL if is_refused(name, options)]
     assert len(refused) >= least
 
@@ -56,7 +58,7 @@ def is_refused(name: str, options: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_what_is_printed_and_warned_of(name: str) -> None:
+def test_printed_networks_and_warnings_cite_no_lines(name: str) -> None:
     network = stock.network(name)
     assert_without_lines("\n".join(network.warnings))
     assert_without_lines(str(network))
@@ -71,7 +73,7 @@ def test_heads_of_several_class_counts_name_their_sections() -> None:
     sections[-2] = sections[-2].with_option("filters", 21)
     edited = cfg.resolve(sections, source=network.source, name=network.name)
     (warning,) = edited.warnings
-    assert "(sections 30, 37)" in warning
+    messages.said(warning)
     assert_without_lines(warning)
     with messages.refused(yolotf.UnsupportedSectionError) as refused:
         decoding.check_heads(edited)
@@ -79,23 +81,23 @@ def test_heads_of_several_class_counts_name_their_sections() -> None:
 
 
 @pytest.mark.parametrize("name", ["yolov3-tiny-prn", "yolov4-tiny", "darknet"])
-def test_diagnoses_of_every_kind_of_edit(name: str, tmp_path: Path) -> None:
+def test_diagnoses_of_every_kind_of_edit_cite_no_lines(name: str, tmp_path: Path) -> None:
     network = stock.network(name)
     text = cfg.parse_text(network.to_cfg(), source=f"{name}.cfg")
     path = tmp_path / "a.weights"
     for case in edited_cfgs.cases(text, 1, seed=5):
         edited_cfgs.trained_file(case.network, path)
-        found = result.diagnose(path, network)
-        assert_without_lines(found.summary().removeprefix(f"{path}: "))
-        assert_without_lines(str(found).replace(str(path), ""))
-        assert all(cause.to_dict().get("cfg_line") is None for cause in found.causes)
+        diagnosed = result.diagnose(path, network)
+        assert_without_lines(diagnosed.summary().removeprefix(f"{path}: "))
+        assert_without_lines(str(diagnosed).replace(str(path), ""))
+        assert all(cause.to_dict().get("cfg_line") is None for cause in diagnosed.causes)
 
 
 @pytest.mark.parametrize(
     ("other", "options"),
     [("yolov3-tiny", {}), ("yolov4-tiny", {"classes": 3}), ("yolov4-tiny-3l", {})],
 )
-def test_refused_loads(other: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_refused_loads_cite_no_lines(other: str, options: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "a.weights"
     edited_cfgs.trained_file(stock.network(other, **options), path)
     model = yolotf.build_model(stock.network("yolov4-tiny", size=64))

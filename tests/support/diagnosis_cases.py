@@ -1,4 +1,4 @@
-"""Files that do not fit, and networks changed in one place: for the tests and the benchmark."""
+"""Mismatched files, and networks changed in one place: for the tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from yolotf.weights import layout
 
 
 def reports() -> list[dict[str, Any]]:
-    """What real people ran into: a recipe for the file, the model, and the causes."""
-    found: list[dict[str, Any]] = helpers.shared_json("corpus/reports.json")
-    return found
+    """Mismatches that users reported: a recipe for the file, the model, and the causes."""
+    recipes: list[dict[str, Any]] = helpers.shared_json("corpus/reports.json")
+    return recipes
 
 
 def report_network(recipe: dict[str, Any]) -> cfg.Network:
@@ -53,7 +53,7 @@ def small_objects(network: cfg.Network) -> cfg.Network:
 
 
 def write_report_file(recipe: dict[str, Any], path: Path) -> Path:
-    """Makes the file of a report; of its floats only the number matters."""
+    """Writes the file of a report; only the number of its floats matters."""
     if recipe.get("bytes") == "git_lfs_pointer":
         size = recipe.get("pointer_size", 123_456)
         oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
@@ -71,8 +71,8 @@ def write_report_file(recipe: dict[str, Any], path: Path) -> Path:
     return weights_files.write_zeros(path, len(header) + end, header)
 
 
-def says(cause: Any, expected: dict[str, Any]) -> bool:
-    """Whether a cause has all expected fields; any name of the same network will do."""
+def has_fields(cause: Any, expected: dict[str, Any]) -> bool:
+    """Whether a cause has all expected fields; any name of the same network counts."""
     for key, value in expected.items():
         allowed = [value]
         if cause["kind"] == "architecture" and key == "file":
@@ -97,12 +97,12 @@ def official_pair() -> tuple[Path, Path]:
 class Edited(NamedTuple):
     """A network changed in one place."""
 
-    what: str
+    change: str
     network: cfg.Network
     layer: int
-    """The first that stores something else than before."""
+    """The first layer that stores something else than before."""
     seen: bool
-    """Whether it or a layer after it has batch norm, before or after the change."""
+    """Whether this layer or a later one has batch norm, before or after the change."""
 
 
 def single_edits(network: cfg.Network, shuffle: random.Random | None = None) -> Iterator[Edited]:
@@ -112,25 +112,25 @@ def single_edits(network: cfg.Network, shuffle: random.Random | None = None) -> 
     order, or shuffled.
     """
     stored = _stored(network)
-    found: set[tuple[tuple[int, str, int], ...]] = {stored}
+    layouts_seen: set[tuple[tuple[int, str, int], ...]] = {stored}
     edits: Iterable[tuple[str, list[cfg.Section]]] = _edits(network)
     if shuffle:
         edits = shuffle.sample(listed := list(edits), len(listed))
-    for what, sections in edits:
+    for change, sections in edits:
         try:
             edited = cfg.resolve(sections, source=network.source)
             changed = _stored(edited)
         except YolotfError:
             continue
-        if changed in found or len(changed) < 1:
+        if changed in layouts_seen or len(changed) < 1:
             continue
-        found.add(changed)
+        layouts_seen.add(changed)
         layer = next(
             (new[0] for old, new in zip(stored, changed, strict=False) if old != new),
             changed[min(len(stored), len(changed)) - 1][0],
         )
         norms = [index for index, role, _ in stored + changed if role == "moving_variance"]
-        yield Edited(what, edited, layer, seen=layer <= max(norms, default=-1))
+        yield Edited(change, edited, layer, seen=layer <= max(norms, default=-1))
 
 
 def _stored(network: cfg.Network) -> tuple[tuple[int, str, int], ...]:
@@ -169,8 +169,8 @@ def _edits(network: cfg.Network) -> Iterator[tuple[str, list[cfg.Section]]]:
 
 def _references(route: cfg.Route) -> list[tuple[int, ...]]:
     """One reference replaced by another, left out or added."""
-    found = {(*route.inputs, other) for other in range(route.index)}
+    references = {(*route.inputs, other) for other in range(route.index)}
     for number, other in itertools.product(range(len(route.inputs)), range(route.index)):
         rest = route.inputs[:number], route.inputs[number + 1 :]
-        found |= {(*rest[0], other, *rest[1]), (*rest[0], *rest[1])}
-    return sorted(found - {(), route.inputs})
+        references |= {(*rest[0], other, *rest[1]), (*rest[0], *rest[1])}
+    return sorted(references - {(), route.inputs})

@@ -1,4 +1,4 @@
-"""Cfgs that people edited by hand, each with the file it is tried with and the true cause."""
+"""Cfgs as people edit them by hand, each with a file to compare it with and the true cause."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Case(NamedTuple):
     """A file, the cfg it is compared with, and whether a cause is the true one."""
 
     kind: str
-    what: str
+    description: str
     file: cfg.Network
     network: cfg.Network
     is_true: Callable[[Cause], bool]
@@ -104,8 +104,8 @@ def cases(network: cfg.Network, each: int, seed: int = 0) -> Iterator[Case]:
         _folded,
     )
     for maker in makers:
-        found = (case for case in maker(network, shuffle) if _is_edit(case))
-        yield from itertools.islice(found, each)
+        edits = (case for case in maker(network, shuffle) if _is_edit(case))
+        yield from itertools.islice(edits, each)
 
 
 def _is_edit(case: Case) -> bool:
@@ -124,7 +124,8 @@ def _stored(network: cfg.Network) -> list[tuple[str, int]]:
 def _resolved(network: cfg.Network, sections: Sequence[cfg.Section]) -> cfg.Network | None:
     """The edited cfg as Darknet reads its text, with lines of its own; None where it cannot."""
     text = "\n\n".join(
-        f"[{section.name}]\n" + "\n".join(f"{one.key}={one.value}" for one in section.options)
+        f"[{section.name}]\n"
+        + "\n".join(f"{option.key}={option.value}" for option in section.options)
         for section in sections
     )
     try:
@@ -218,8 +219,8 @@ def _some_heads(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
                 given,
             )
 
-        what = f"heads {subset} with {classes} classes, the file with {file.classes}"
-        yield Case("some heads", what, file, edited, is_true)
+        description = f"heads {subset} with {classes} classes, the file with {file.classes}"
+        yield Case("some heads", description, file, edited, is_true)
 
 
 def _filters_of(network: cfg.Network, place: int) -> int:
@@ -284,15 +285,15 @@ def _strides(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
 
         def is_true(cause: Cause, case: Case = case) -> bool:
             # Which of several strides shrank the picture does not show in what is stored.
-            said = re.search(r"stride=(\d+) in the file", cause["message"])
+            match = re.search(r"stride=(\d+) in the file", cause["message"])
             layers = [
                 layer.index
                 for layer in case.network.layers
                 if layer.section.option("stride") and layer.line_of("stride") == cause["cfg_line"]
             ]
-            if said is None or not layers:
+            if match is None or not layers:
                 return False
-            edited = _with_options(case.network, {(layers[0], "stride"): int(said[1])})
+            edited = _with_options(case.network, {(layers[0], "stride"): int(match[1])})
             return edited is not None and _stored(edited) == _stored(case.file)
 
         yield case._replace(is_true=is_true)
@@ -356,12 +357,12 @@ def _one_section_less(
 
 
 def _section_case(
-    kind: str, what: str, file: cfg.Network, network: cfg.Network, section: int
+    kind: str, description: str, file: cfg.Network, network: cfg.Network, section: int
 ) -> Case:
     """The true cause says that the file has a layer more or less, and where."""
     more = kind == "taken out"
     whole = file if more else network
-    stored = sorted({one.layer for one in layout.segments(network)})
+    stored = sorted({segment.layer for segment in layout.segments(network)})
     # A copy beside its original can be either of the two; and the file says nothing of sections
     # without weights, before or behind which the layer may stand.
     less = _stored(network if more else file)
@@ -383,7 +384,7 @@ def _section_case(
             and cause["layer"] in possible
         )
 
-    return Case(kind, what, file, network, is_true)
+    return Case(kind, description, file, network, is_true)
 
 
 def _stored_without(network: cfg.Network, section: int) -> list[tuple[str, int]]:
