@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import yolotf
 from support import weights_files
+from support.cfgs import conv, net
 from support.messages import refused, said
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.class_names import read_names
 from yolotf.errors import CfgError, YolotfError
 from yolotf.files import detect, magic
 from yolotf.images.read import open_picture
+from yolotf.weights import layout
 
 
 def tar() -> bytes:
@@ -30,6 +33,7 @@ KINDS = {
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "binary"),
     "safetensors": ((64).to_bytes(8, "little") + b'{"a":{}}', "binary"),
     "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x051.9.0", "binary"),
+    "onnx, other producer": (b"\x08\x0a\x12\x06yolotf\x1a\x050.2.0:", "binary"),
     "saved model": (b"\x08\x01\x12\x20\x0a\x0b\x22\x05serve", "binary"),
     "graph": (b"\x0a\x20\x0a\x05input\x12\x0bPlaceholder", "binary"),
     "utf-16": ("[net]\nwidth=416\n".encode("utf-16"), "text"),
@@ -64,6 +68,14 @@ def test_readers_of_cfgs_names_and_images_name_the_kind(kind: str, tmp_path: Pat
     for picture in (path, content):
         with refused(OSError):
             open_picture(picture)
+
+
+def test_an_exported_onnx_file_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs onnx")
+    network = parse_cfg(net(32) + conv(4))
+    weights_files.write(tmp_path / "a.weights", np.zeros(layout.floats(network), np.float32))
+    yolotf.convert(tmp_path / "a.weights", network, tmp_path / "a.onnx")
+    assert detect.Contents.of(tmp_path / "a.onnx").hint == "an ONNX model"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -155,16 +155,26 @@ def _model_or_archive(sample: bytes) -> str:
         return "a safetensors file"
     if sample[:4] == b"RIFF" and sample[8:12] == b"WEBP":
         return "a WebP image"
-    # Protocol buffers: field 1 is ModelProto's ir_version, or SavedModel's schema version.
-    if re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample) and re.search(
-        rb"onnx|pytorch|ai\.graph", sample[:256]
-    ):
+    if _is_onnx(sample):
         return "an ONNX model"
     if sample.startswith(b"\x08\x01\x12") and b"\x22\x05serve" in sample[: 1 << 16]:
         return "a TensorFlow SavedModel (.pb)"
     if sample[:1] == b"\x0a" and re.search(rb"\x12.(Placeholder|Const|NoOp)", sample[:4096]):
         return "a frozen TensorFlow graph (.pb)"
     return ""
+
+
+def _is_onnx(sample: bytes) -> bool:
+    """Whether `sample` starts like a ModelProto: ir_version, then producer_name or graph."""
+    if not re.match(rb"\x08[\x01-\x20][\x12\x3a]", sample):
+        return False
+    if re.search(rb"onnx|pytorch|ai\.graph", sample[:256]):
+        return True
+    length = sample[3] if len(sample) > 3 else 0
+    name, field = sample[4 : 4 + length], sample[4 + length : 5 + length]
+    # producer_version, domain, model_version, doc_string, graph, opset_import or metadata_props
+    known_field = field in (b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42", b"\x72")
+    return sample[2] == 0x12 and re.fullmatch(rb"[\w .+-]+", name) is not None and known_field
 
 
 def _is_utf16(sample: bytes) -> bool:
