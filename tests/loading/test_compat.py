@@ -1,4 +1,4 @@
-"""The old names: signatures, results and exceptions of the functions they replace."""
+"""`yolotf.compat`: signatures, results and exceptions of the functions it replaces."""
 
 import importlib
 import inspect
@@ -54,7 +54,8 @@ def model_of(old):
 def test_signatures_are_the_old_ones(old):
     signature = inspect.signature(function(old))
     plain = [
-        one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
     ]
     assert str(inspect.Signature(plain)) == OLD[old][0]
 
@@ -79,10 +80,8 @@ def test_old_arguments_may_be_given_by_place(old, weights):
 @LOADERS
 @pytest.mark.parametrize("error", [AssertionError, ValueError])
 @pytest.mark.parametrize("change", [-4, 4, 400])
-def test_a_file_that_does_not_fit_is_refused_with_the_old_exceptions(
-    old, error, change, weights, tmp_path
-):
-    """Also the longer file that one of them used to load in silence."""
+def test_mismatch_is_refused_with_the_old_exceptions(old, error, change, weights, tmp_path):
+    """Includes the longer file that one of the old loaders accepted silently."""
     content = weights.read_bytes()
     path = tmp_path / "other.weights"
     path.write_bytes(content[:change] if change < 0 else content + bytes(change))
@@ -95,7 +94,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_old_exceptions(
 
 
 @LOADERS
-def test_a_missing_file_is_what_open_says(old, tmp_path):
+def test_missing_file_is_the_error_of_open(old, tmp_path):
     model, _ = model_of(old)
     with pytest.raises(FileNotFoundError):
         function(old)(model, tmp_path / "missing.weights")
@@ -125,12 +124,14 @@ def test_what_makes_boxes_differ_from_darknets_is_logged_as_a_warning(
 
 
 @pytest.mark.parametrize("layers", [1, 9, 13])
-def test_a_file_of_the_first_layers_answers_false(layers, tmp_path):
+def test_file_of_the_first_layers_returns_false(layers, tmp_path):
     from yolotf.compat.tensorflow_yolov4 import load_weights
 
     network = yolotf.parse_cfg(CFG)
     stored = sorted({segment.layer for segment in layout.segments(network)})
-    end = max(one.end for one in layout.segments(network) if one.layer == stored[layers - 1])
+    end = max(
+        segment.end for segment in layout.segments(network) if segment.layer == stored[layers - 1]
+    )
     path = tmp_path / "small.conv.9"
     path.write_bytes(numpy_loader.random_file(CFG)[: 20 + end])
     record = Recorder()
@@ -139,7 +140,7 @@ def test_a_file_of_the_first_layers_answers_false(layers, tmp_path):
     assert load_weights(model, path) is False
     foreign_models.assert_holds(record.pairs[:layers], path)
     np.testing.assert_array_equal(record.pairs[-1].kernel.kernel.numpy(), last)
-    # It knows nothing of the rest, so neither does a file made from it.
+    # The model's other layers were not loaded, so a file saved from it has their own numbers.
     with warned(UserWarning):  # Keras' own, and true
         yolotf.save_darknet_weights(model, tmp_path / "whole.weights")
     foreign_models.assert_holds(record.pairs, tmp_path / "whole.weights")

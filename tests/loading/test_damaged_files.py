@@ -1,4 +1,4 @@
-"""What `check` calls damaged no load accepts, and what it passes every load takes."""
+"""No load accepts a file that `check` calls damaged, and every load accepts the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support import helpers
 from yolotf.formats.convert import convert
 from yolotf.weights import layout
 
-# From its text: a stock network by name and with other classes is warned of.
+# Read from its text: a load of a stock network by name with other classes is warned of.
 NETWORK = yolotf.parse_cfg(yolotf.network("yolov4-tiny", classes=3, size=64).to_cfg())
 SEGMENTS = layout.segments(NETWORK)
 KERNEL = max(SEGMENTS, key=lambda segment: segment.count)
@@ -67,7 +67,7 @@ def before_and_after(model, attempt):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_every_door_refuses_what_check_calls_damaged(damage, raw, tmp_path):
+def test_every_entry_point_refuses_damaged_files(damage, raw, tmp_path):
     good, path = tmp_path / "good.weights", tmp_path / "bad.weights"
     good.write_bytes(raw)
     path.write_bytes(DAMAGES[damage](raw))
@@ -92,7 +92,7 @@ def test_every_door_refuses_what_check_calls_damaged(damage, raw, tmp_path):
     assert not (tmp_path / "out.keras").exists()
 
 
-def test_dead_channels_load_at_every_door(raw, tmp_path):
+def test_dead_channels_load_at_every_entry_point(raw, tmp_path):
     path = tmp_path / "dead.weights"
     path.write_bytes(dead_channels(raw))
     assert yolotf.diagnose(path, NETWORK).ok

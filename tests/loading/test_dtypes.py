@@ -1,4 +1,4 @@
-"""Variables of every type, adapters and quantized kernels: loaded right, or named in a sentence."""
+"""Variables of every type, adapters and quantized kernels are loaded right or refused by name."""
 
 import os
 
@@ -49,7 +49,7 @@ def check_loaded(model, path, rtol=0.0):
 @pytest.mark.parametrize("cast", [False, True])
 def test_float64_variables_take_every_float_as_it_is(options, cast, path, tmp_path):
     policies = keras().mixed_precision
-    told = (
+    policy_before = (
         policies.dtype_policy() if hasattr(policies, "dtype_policy") else policies.global_policy()
     )
     set_policy = getattr(policies, "set_dtype_policy", None) or policies.set_global_policy
@@ -57,7 +57,7 @@ def test_float64_variables_take_every_float_as_it_is(options, cast, path, tmp_pa
     try:
         model = yolotf.build_model(NETWORK)
     finally:
-        set_policy(told)
+        set_policy(policy_before)
     assert all(values.dtype == "float64" for values in model.get_weights())
     assert yolotf.load_darknet_weights(model, path, cast=cast, **options).skipped == ()
     check_loaded(model, path)
@@ -125,7 +125,7 @@ def test_the_kernel_under_an_adapter_is_loaded(options, path):
 
 
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
-def test_what_is_saved_is_the_kernel_that_the_model_computes_with(path, tmp_path):
+def test_save_writes_the_kernel_that_the_model_computes_with(path, tmp_path):
     model = with_adapters(yolotf.build_model(NETWORK, weights=path))
     random = np.random.default_rng(1)
     for name in ("conv_0", "connected_2", "connected_3"):

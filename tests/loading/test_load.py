@@ -1,4 +1,4 @@
-"""`load_darknet_weights`: what it writes, against a plain loader; what it refuses, and how."""
+"""`load_darknet_weights`: what it writes, against a plain loader, and what it refuses."""
 
 import errno
 import os
@@ -23,8 +23,6 @@ from yolotf.weights import write as writing
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 
-SECTION_0 = "section 0 [convolutional] (<cfg>:5)"
-SECTION_1 = "section 1 [convolutional] (<cfg>:11)"
 HEADERS = {
     "wide": weights_files.header(7 + 2**40),
     "narrow": weights_files.header(7, version=(0, 1, 0)),
@@ -56,7 +54,7 @@ def weights(tmp_path):
 
 
 def by_numpy(model, text, data):
-    """What a plain loader makes of a file."""
+    """The variables after a plain loader has read the file."""
     scramble(model, 1)
     numpy_loader.load(model, text, data)
     return snapshot(model)
@@ -119,10 +117,10 @@ def test_a_dense_kernel_that_is_stored_transposed_is_not_transposed_again(
 ):
     data = content(EVERYTHING)
     flipped, offset = [], 20
-    for one in numpy_loader.stored(EVERYTHING):
-        size = 4 * int(np.prod(one.shape))
-        array = np.frombuffer(data[offset : offset + size], np.float32).reshape(one.shape)
-        dense = one.kind == "connected" and one.role == "kernel"
+    for stored in numpy_loader.stored(EVERYTHING):
+        size = 4 * int(np.prod(stored.shape))
+        array = np.frombuffer(data[offset : offset + size], np.float32).reshape(stored.shape)
+        dense = stored.kind == "connected" and stored.role == "kernel"
         flipped.append(array.T if dense else array)
         offset += size
     expected = by_numpy(everything, EVERYTHING, data)
@@ -166,12 +164,12 @@ def test_a_traced_function_sees_the_new_weights(plain, weights, path_taken):
     outputs = []
     for seed in (1, 2):
         yolotf.load_darknet_weights(plain, weights(content(PLAIN, seed)))
-        found, expected = (
-            np.array(one[0] if isinstance(one, list) else one)
-            for one in (traced(picture), plain(picture, training=False))
+        actual, expected = (
+            np.array(output[0] if isinstance(output, list) else output)
+            for output in (traced(picture), plain(picture, training=False))
         )
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-        outputs.append(found)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+        outputs.append(actual)
     assert traced.experimental_get_tracing_count() == 1
     assert not np.allclose(outputs[0], outputs[1], atol=1e-2)
     assert not np.allclose(outputs[0], before, atol=1e-2)
@@ -227,9 +225,8 @@ def test_another_epsilon_is_warned_of_or_set(weights):
     norm = model.get_layer("conv_0_bn")
     assert yolotf.load_darknet_weights(model, weights()).warnings == ()
     norm.epsilon = 1e-3
-    assert yolotf.load_darknet_weights(model, weights()).warnings == (
-        '1 batch normalization has epsilon 0.001, Darknet 1e-05; load with bn_epsilon="darknet"',
-    )
+    (warning,) = yolotf.load_darknet_weights(model, weights()).warnings
+    messages.said(warning)
     assert norm.epsilon == 1e-3
     assert yolotf.load_darknet_weights(model, weights(), bn_epsilon="darknet").warnings == ()
     assert norm.epsilon == 1e-5
@@ -238,7 +235,7 @@ def test_another_epsilon_is_warned_of_or_set(weights):
 # The report
 
 
-def test_the_report_is_one_readable_block():
+def test_report_is_readable():
     report = load.LoadReport(
         path="yolov4.weights",
         header=Header(0, 2, 5, 32032000, 20),
@@ -253,14 +250,7 @@ def test_the_report_is_one_readable_block():
         threads=2,
         warnings=("one thing", "another"),
     )
-    assert str(report) == (
-        "yolov4.weights: loaded 110 layers, 64,429,405 floats, 257,717,640 bytes\n"
-        "  header   version 0.2.5, seen 32,032,000 images, 20 bytes\n"
-        "  time     31.4 ms, of which native 25.8 ms (10.0 GB/s)\n"
-        "  path     op, mapping, 2 threads, 368 variables\n"
-        "  warning  one thing\n"
-        "  warning  another"
-    )
+    messages.said(str(report))
 
 
 def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch):
@@ -296,7 +286,7 @@ def test_float32_variables_load_as_they_are(weights, path_taken, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path_taken, dtype):
+def test_variables_of_16_bits_take_rounded_numbers_with_cast(weights, path_taken, dtype):
     wide, narrow = build(EVERYTHING), build(EVERYTHING, dtype=dtype)
     data = bytearray(content(EVERYTHING))
     # Some that become infinite, subnormal or zero.
@@ -323,22 +313,19 @@ def test_variables_of_16_bits_take_rounded_numbers_if_cast_says_so(weights, path
 
 
 def written(model, path, text=PLAIN):
-    """The part below the diagnosis: plan, header, native check and write."""
+    """Loads without a diagnosis: plan, header, native check and write."""
     plan = plan_for(model, yolotf.parse_cfg(text))
     file = WeightsFile.named(path)
     return writing.write(file, file.header(), plan, cast=False, verify=True)
 
 
-def refused(model, path, error, message=None, *, call=yolotf.load_darknet_weights, **options):
+def refused(model, path, error, *, call=yolotf.load_darknet_weights, hide=None, **options):
     scramble(model, 5)
     before = snapshot(model)
-    with pytest.raises(error) as caught:
+    with messages.refused(error, code=getattr(error, "code", None), hide=hide) as caught:
         call(model, path, **options)
     assert same(snapshot(model), before)
-    # No subclass, and no trace of how it came about: the message is all there is to read.
     assert type(caught.value) is error
-    if message is not None:
-        assert str(caught.value) == message
     return caught.value
 
 
@@ -346,22 +333,22 @@ def facts(error, **expected):
     assert {name: getattr(error, name) for name in expected} == expected
 
 
-STORED = [  # section, its name in messages, role, shape, first byte, last
-    (0, SECTION_0, "beta", "16", 20, 84),
-    (0, SECTION_0, "gamma", "16", 84, 148),
-    (0, SECTION_0, "moving_mean", "16", 148, 212),
-    (0, SECTION_0, "moving_variance", "16", 212, 276),
-    (0, SECTION_0, "kernel", "16x3x3x3", 276, 2004),
-    (1, SECTION_1, "bias", "18", 2004, 2076),
-    (1, SECTION_1, "kernel", "18x16x1x1", 2076, 3228),
+STORED = [  # section, role, first byte, end
+    (0, "beta", 20, 84),
+    (0, "gamma", 84, 148),
+    (0, "moving_mean", 148, 212),
+    (0, "moving_variance", 212, 276),
+    (0, "kernel", 276, 2004),
+    (1, "bias", 2004, 2076),
+    (1, "kernel", 2076, 3228),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", STORED, ids=lambda part: f"{part[2]}_{part[0]}")
+@pytest.mark.parametrize("part", STORED, ids=lambda part: f"{part[1]}_{part[0]}")
 @pytest.mark.parametrize("place", ["at its start", "in a number", "after a number", "at its end"])
 def test_a_file_cut_inside_any_array_is_too_short(plain, weights, path_taken, part, place):
-    section, where, role, shape, start, end = part
+    section, role, start, end = part
     size = {
         "at its start": start,
         "in a number": (start + end) // 2 + 1,
@@ -371,19 +358,10 @@ def test_a_file_cut_inside_any_array_is_too_short(plain, weights, path_taken, pa
     path = weights(content(PLAIN)[:size])
     numbers = {"path": str(path), "section": section, "role": role, "found": size}
     numbers |= {"offset": start, "expected": end}
-    error = refused(
-        plain,
-        path,
-        errors.SizeMismatchError,
-        f"{path}: too short: {where} needs {role} {shape} at bytes {start}..{end}, the file "
-        f"ends at {size}; cfg and weights do not match, or the file is truncated",
-        call=written,
-    )
+    error = refused(plain, path, errors.SizeMismatchError, call=written)
     facts(error, **numbers)
     error = refused(plain, path, errors.SizeMismatchError)
     facts(error, **numbers)
-    assert str(path) in str(error)
-    assert str(size) in str(error)
     assert error.diagnosis.causes
 
 
@@ -408,30 +386,16 @@ def test_every_prefix_of_a_file_is_refused(plain, weights, path_taken):
 def test_a_file_shorter_than_a_header_is_refused(plain, weights, path_taken, size):
     path = weights(content(PLAIN)[:size])
     needed = 20 if size >= 16 else 16
-    error = refused(
-        plain,
-        path,
-        errors.HeaderError,
-        f"{path}: header needs {needed} bytes, file has {size}; a .weights file starts with 16 or "
-        "20 bytes of header",
-        call=written,
-    )
+    error = refused(plain, path, errors.HeaderError, call=written)
     facts(error, path=str(path), expected=needed, found=size)
     facts(refused(plain, path, errors.HeaderError), path=str(path), expected=needed, found=size)
 
 
 @pytest.mark.parametrize("more", [1, 2, 8, 4096])
-def test_a_file_with_bytes_left_is_refused(plain, weights, path_taken, more):
+def test_file_longer_than_the_network_is_refused(plain, weights, path_taken, more):
     path = weights(content(PLAIN) + b"x" * more)
     numbers = {"path": str(path), "expected": 3228, "found": 3228 + more}
-    error = refused(
-        plain,
-        path,
-        errors.SizeMismatchError,
-        f"{path}: {more} bytes left after {SECTION_1}: it has {3228 + more} bytes, the network "
-        "3228; cfg and weights do not match",
-        call=written,
-    )
+    error = refused(plain, path, errors.SizeMismatchError, call=written)
     facts(error, **numbers)
     facts(refused(plain, path, errors.SizeMismatchError), **numbers)
 
@@ -440,42 +404,30 @@ def test_a_file_that_ends_in_sections_the_model_does_not_use_is_too_short(weight
     text = PLAIN + conv(4)
     model = build(text)
     path = weights(content(text)[:3240])
-    refused(
+    error = refused(
         model,
         path,
         errors.SizeMismatchError,
-        f"{path}: 292 bytes too short: it has 3240 bytes, the network 3532; cfg and weights do not "
-        "match",
         call=lambda model, path: written(model, path, text),
     )
+    facts(error, expected=3532, found=3240)
     facts(refused(model, path, errors.SizeMismatchError), expected=3532, found=3240)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("value", "detected", "words"),
+    ("value", "detected"),
     [
         (
             -1.0,
             "negative_variance",
-            "1 negative value at {range}; the size matches but the floats belong to another "
-            "network, or the file is damaged: use the cfg it was trained with, or get an "
-            "undamaged copy",
         ),
-        *(
-            (
-                value,
-                "nan_or_inf",
-                "1 non-finite value at {range}; the file is damaged or its training diverged: get "
-                "an undamaged copy, or use an earlier checkpoint",
-            )
-            for value in (np.nan, np.inf, -np.inf)
-        ),
+        *((value, "nan_or_inf") for value in (np.nan, np.inf, -np.inf)),
     ],
 )
 @pytest.mark.parametrize("place", [0, 7, 15])
-def test_a_variance_that_is_none_is_refused(
-    plain, weights, path_taken, value, detected, words, place
+def test_negative_or_non_finite_variance_is_refused(
+    plain, weights, path_taken, value, detected, place
 ):
     data = bytearray(content(PLAIN))
     offset = 212 + 4 * place
@@ -491,21 +443,14 @@ def test_a_variance_that_is_none_is_refused(
         "detected": detected,
         "count": 1,
     }
-    words = words.format(range=f"bytes {offset}..{offset + 4}")
-    error = refused(
-        plain,
-        path,
-        errors.ContentError,
-        f"{path}: moving_variance of {SECTION_0} has {words}",
-        call=written,
-    )
+    error = refused(plain, path, errors.ContentError, call=written)
     facts(error, **numbers)
     error = refused(plain, path, errors.ContentError)
     facts(error, **numbers)
-    # Without the check it is loaded as it is.
+    # verify=False loads the number as it is.
     yolotf.load_darknet_weights(plain, path, verify=False)
-    found = plain.get_layer("conv_0_bn").moving_variance.numpy()[place]
-    np.testing.assert_array_equal(found, np.float32(value))
+    variance = plain.get_layer("conv_0_bn").moving_variance.numpy()[place]
+    np.testing.assert_array_equal(variance, np.float32(value))
 
 
 @pytest.mark.parametrize("value", [-1e-45, -7e-44, -1.1e-38])
@@ -515,8 +460,8 @@ def test_a_subnormal_variance_is_a_zero_whatever_its_sign(plain, weights, path_t
         data[212 + 4 * place : 216 + 4 * place] = struct.pack("<f", value)
     report = yolotf.load_darknet_weights(plain, weights(bytes(data)))
     assert report.warnings == ()
-    found = plain.get_layer("conv_0_bn").moving_variance.numpy()[[0, 7, 15]]
-    assert (loading.bits(found) == loading.bits(np.full(3, value, np.float32))).all()
+    variance = plain.get_layer("conv_0_bn").moving_variance.numpy()[[0, 7, 15]]
+    assert (loading.bits(variance) == loading.bits(np.full(3, value, np.float32))).all()
 
 
 ARRAYS = (  # of PLAIN: section, role, first byte, floats
@@ -553,61 +498,55 @@ def swap(model, layer, attribute, variable):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("layer", "attribute", "shape", "expected", "where"),
+    ("layer", "attribute", "shape", "expected"),
     [
-        ("conv_0", "kernel", (3, 3, 3, 17), "HWIO (3, 3, 3, 16)", SECTION_0),
-        ("conv_0", "kernel", (3, 3, 4, 16), "HWIO (3, 3, 3, 16)", SECTION_0),
-        ("conv_0", "kernel", (27, 16), "HWIO (3, 3, 3, 16)", SECTION_0),
-        ("conv_0", "kernel", (3, 3, 3, 16, 1), "HWIO (3, 3, 3, 16)", SECTION_0),
-        ("conv_0", "kernel", (), "HWIO (3, 3, 3, 16)", SECTION_0),
-        ("conv_1", "kernel", (18, 16), "(16, 18)", SECTION_1),
-        ("conv_0_bn", "gamma", (15,), "(16,)", SECTION_0),
-        ("conv_0_bn", "moving_variance", (16, 1), "(16,)", SECTION_0),
-        ("conv_1", "bias", (0,), "(18,)", SECTION_1),
-        ("conv_1", "bias", (1,) * 9, "(18,)", SECTION_1),
+        ("conv_0", "kernel", (3, 3, 3, 17), (3, 3, 3, 16)),
+        ("conv_0", "kernel", (3, 3, 4, 16), (3, 3, 3, 16)),
+        ("conv_0", "kernel", (27, 16), (3, 3, 3, 16)),
+        ("conv_0", "kernel", (3, 3, 3, 16, 1), (3, 3, 3, 16)),
+        ("conv_0", "kernel", (), (3, 3, 3, 16)),
+        ("conv_1", "kernel", (18, 16), (16, 18)),
+        ("conv_0_bn", "gamma", (15,), (16,)),
+        ("conv_0_bn", "moving_variance", (16, 1), (16,)),
+        ("conv_1", "bias", (0,), (18,)),
+        ("conv_1", "bias", (1,) * 9, (18,)),
     ],
 )
 def test_a_variable_of_another_shape_is_refused(
-    weights, path_taken, layer, attribute, shape, expected, where
+    weights, path_taken, layer, attribute, shape, expected
 ):
     model = build(PLAIN)
     swap(model, layer, attribute, tf.Variable(tf.ones(shape)))
     path = weights()
-    error = refused(
-        model,
-        path,
-        errors.ModelMismatchError,
-        f"{path}: variable {layer}/{attribute} is {shape}, the file has {expected} for it; {where}",
-        call=written,
-    )
+    error = refused(model, path, errors.ModelMismatchError, call=written)
     facts(
         error,
         path=str(path),
         variable=f"{layer}/{attribute}",
         role=attribute,
         section=int(layer[5]),
+        expected=expected,
         found=shape,
     )
-    assert str(error.expected) in expected
-    error = refused(model, path, errors.ModelMismatchError, str(error))
-    facts(error, variable=f"{layer}/{attribute}", found=shape)
+    diagnosed = refused(model, path, errors.ModelMismatchError)
+    facts(diagnosed, variable=f"{layer}/{attribute}", found=shape)
+    assert str(diagnosed) == str(error)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "cast", "fix"),
+    ("dtype", "cast"),
     [
-        ("float16", False, "; pass cast=True to round"),
-        ("bfloat16", False, "; pass cast=True to round"),
-        ("int32", True, ""),
-        ("int8", False, ""),
+        ("float16", False),
+        ("bfloat16", False),
+        ("int32", True),
+        ("int8", False),
     ],
 )
-def test_a_variable_of_another_dtype_is_refused(weights, path_taken, dtype, cast, fix):
+def test_a_variable_of_another_dtype_is_refused(weights, path_taken, dtype, cast):
     model = build(PLAIN)
     swap(model, "conv_1", "kernel", tf.Variable(tf.ones((1, 1, 16, 18), dtype)))
     path = weights()
-    message = f"{path}: variable conv_1/kernel is {dtype}, the file holds float32; {SECTION_1}{fix}"
-    error = refused(model, path, errors.ModelMismatchError, message, cast=cast)
+    error = refused(model, path, errors.ModelMismatchError, cast=cast)
     facts(error, variable="conv_1/kernel", expected="float32", found=dtype, section=1)
 
 
@@ -621,11 +560,8 @@ def test_an_uninitialized_variable_is_refused(weights, path_taken):
     initialized = gamma._value
     gamma._value = UninitializedVariable(shape=[16], dtype=tf.float32)
     path = weights()
-    with pytest.raises(errors.ModelMismatchError) as caught:
+    with messages.refused(errors.ModelMismatchError, code="model-mismatch") as caught:
         yolotf.load_darknet_weights(model, path)
-    assert str(caught.value) == (
-        f"{path}: variable conv_0_bn/gamma is not initialized; {SECTION_0}; initialize it first"
-    )
     facts(caught.value, variable="conv_0_bn/gamma", role="gamma", section=0)
     assert not bool(gamma._value.is_initialized())
     gamma._value = initialized
@@ -641,29 +577,19 @@ def test_a_variable_of_a_graph_is_refused(weights, path_taken):
     with tf.Graph().as_default():
         gamma._value = tf.compat.v1.get_variable("gamma", [16], use_resource=True)
     path = weights()
-    with pytest.raises(errors.ModelMismatchError) as caught:
+    with messages.refused(errors.ModelMismatchError, code="model-mismatch") as caught:
         yolotf.load_darknet_weights(model, path)
-    assert str(caught.value) == (
-        f"{path}: variable conv_0_bn/gamma belongs to a TensorFlow graph and has no memory "
-        f"yet; {SECTION_0}; build the model in eager mode, outside any tf.Graph"
-    )
     facts(caught.value, variable="conv_0_bn/gamma", role="gamma", section=0)
     gamma._value = eager
     assert same(snapshot(model), before)
 
 
-def test_a_variable_that_is_there_twice_is_refused(weights, path_taken):
+def test_variable_that_is_used_twice_is_refused(weights, path_taken):
     model = build(PLAIN)
     norm = model.get_layer("conv_0_bn")
     norm.moving_mean._value = norm.beta._value
     path = weights()
-    error = refused(
-        model,
-        path,
-        errors.ModelMismatchError,
-        f"{path}: variable conv_0_bn/moving_mean is used for the moving_mean of {SECTION_0} and "
-        f"for the beta of {SECTION_0}; use a variable for each",
-    )
+    error = refused(model, path, errors.ModelMismatchError)
     facts(error, variable="conv_0_bn/moving_mean", role="moving_mean", section=0)
 
 
@@ -671,36 +597,27 @@ def test_a_model_without_one_of_the_layers_is_refused(weights, path_taken):
     model = build(PLAIN, name="detector")
     model.get_layer("conv_0_bn").name = "something"
     error = refused(model, weights(), errors.ModelMismatchError)
-    assert str(error) == (
-        f"detector: no variable for the beta of {SECTION_0}; the model has no layer for this "
-        "section, or the layer has another name"
-    )
     facts(error, section=0, role="beta")
 
 
 def test_a_model_that_is_not_built_is_refused(weights, path_taken):
     keras = tf.keras
     model = keras.Sequential([keras.layers.Conv2D(16, 3, name="conv_0")], name="mine")
-    with pytest.raises(errors.ModelMismatchError) as caught:
+    with messages.refused(errors.ModelMismatchError, code="model-mismatch"):
         yolotf.load_darknet_weights(model, weights(), cfg=yolotf.parse_cfg(PLAIN))
-    assert str(caught.value) == (
-        "mine: has no variables yet; call the model once on an image, or call model.build(...)"
-    )
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "number", "text"),
+    ("kind", "error", "number"),
     [
-        ("missing", FileNotFoundError, errno.ENOENT, "No such file or directory"),
-        ("directory", IsADirectoryError, errno.EISDIR, "Is a directory"),
-        ("fifo", OSError, errno.EINVAL, "not a regular file"),
-        ("device", OSError, errno.EINVAL, "not a regular file"),
-        ("below a file", NotADirectoryError, errno.ENOTDIR, "Not a directory"),
+        ("missing", FileNotFoundError, errno.ENOENT),
+        ("directory", IsADirectoryError, errno.EISDIR),
+        ("fifo", OSError, errno.EINVAL),
+        ("device", OSError, errno.EINVAL),
+        ("below a file", NotADirectoryError, errno.ENOTDIR),
     ],
 )
-def test_what_cannot_be_read_is_an_oserror(
-    plain, weights, tmp_path, path_taken, kind, error, number, text
-):
+def test_unreadable_file_is_an_os_error(plain, weights, tmp_path, path_taken, kind, error, number):
     path = {
         "directory": tmp_path,
         "device": "/dev/zero",
@@ -708,12 +625,12 @@ def test_what_cannot_be_read_is_an_oserror(
     }.get(kind, tmp_path / kind)
     if kind == "fifo":
         os.mkfifo(path)
-    found = refused(plain, path, error, f"[Errno {number}] {text}: '{path}'")
-    assert (found.errno, found.filename) == (number, str(path))
+    raised = refused(plain, path, error)
+    assert (raised.errno, raised.filename) == (number, str(path))
 
 
 def test_a_path_with_a_null_byte_is_not_cut_there(plain, weights, path_taken):
-    refused(plain, f"{weights()}\0x", ValueError, "embedded null byte")
+    refused(plain, f"{weights()}\0x", ValueError, hide="embedded null byte")
 
 
 @pytest.mark.parametrize("moment", ["header", "gone"])
@@ -733,15 +650,9 @@ def test_a_file_replaced_after_its_header_was_read_is_refused(
 
     monkeypatch.setattr(writing, "write", replace_and_write)
     if moment == "gone":
-        message = f"[Errno {errno.ENOENT}] No such file or directory: '{path}'"
-        refused(plain, path, FileNotFoundError, message)
+        refused(plain, path, FileNotFoundError)
         return
-    error = refused(
-        plain,
-        path,
-        errors.FileChangedError,
-        f"{path}: changed by another process while it was read; load it again",
-    )
+    error = refused(plain, path, errors.FileChangedError)
     facts(error, path=str(path))
     monkeypatch.undo()
     yolotf.load_darknet_weights(plain, path)
@@ -777,7 +688,7 @@ def test_every_mismatch_is_a_value_error_and_an_assertion_error(plain, weights):
 
 
 def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
-    """No cfg leads there; what is checked is the last line of defence."""
+    """No cfg leads to such a plan; this check is the last line of defence."""
     network = yolotf.parse_cfg(PLAIN)
     plan = plan_for(plain, network)
     first = plan.assignments[0]

@@ -43,7 +43,7 @@ def variables(model):
 
 @contextlib.contextmanager
 def running(*works):
-    """Runs each work again and again in a thread of its own; what one raises is raised here."""
+    """Runs each function repeatedly in its own thread; raises here what a thread raises."""
     stop, raised = threading.Event(), []
 
     def loop(work):
@@ -70,7 +70,7 @@ def running(*works):
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
 
 
-# Values that somebody holds
+# Values that are still held
 
 
 HOLDS = {
@@ -86,18 +86,18 @@ HOLDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hold", HOLDS)
-def test_what_was_read_before_keeps_its_numbers(tmp_path, path_taken, hold):
+def test_values_read_before_a_load_keep_their_numbers(tmp_path, path_taken, hold):
     if hold == "dlpack" and not hasattr(tf.zeros(1), "__dlpack__"):
         pytest.skip("tensors of this TensorFlow do not speak DLPack")
     model = build(EVERYTHING)
     loading.scramble(model)
     before = loading.snapshot(model)
-    held = [HOLDS[hold](variable) for variable in variables(model)]
+    held_values = [HOLDS[hold](variable) for variable in variables(model)]
     path = tmp_path / "a.weights"
     for seed in (1, 2):
         path.write_bytes(content(EVERYTHING, seed))
         yolotf.load_darknet_weights(model, path)
-        for (value, read), old in zip(held, before.values(), strict=True):
+        for (value, read), old in zip(held_values, before.values(), strict=True):
             now = loading.bits(read(value))
             np.testing.assert_array_equal(now, old[: len(now)])
     fresh = build(EVERYTHING)
@@ -106,7 +106,7 @@ def test_what_was_read_before_keeps_its_numbers(tmp_path, path_taken, hold):
 
 
 @pytest.mark.slow
-def test_what_a_variable_was_made_from_keeps_its_numbers(tmp_path, path_taken):
+def test_arrays_that_variables_were_made_from_keep_their_numbers(tmp_path, path_taken):
     model = build(EVERYTHING)
     path = tmp_path / "a.weights"
     path.write_bytes(content(EVERYTHING))
@@ -157,7 +157,7 @@ def test_variables_that_share_one_buffer_get_their_own(tmp_path, path_taken):
 
 @pytest.mark.slow
 def test_readers_never_see_half_a_load(tmp_path, path_taken):
-    """Every load writes one number everywhere, each a higher one.
+    """Every load writes one number everywhere, a higher one each time.
 
     Within a variable all must be equal. The op writes while it holds all variables: what is read
     later cannot be older.
@@ -203,13 +203,14 @@ def test_readers_never_see_half_a_load(tmp_path, path_taken):
 
 
 @pytest.mark.slow
-def test_loads_and_optimizers_do_not_wait_for_each_other_for_ever(tmp_path, path_taken):
-    """Both lock several variables; in different orders each could hold what the other waits for."""
+def test_loads_and_optimizers_do_not_deadlock(tmp_path, path_taken):
+    """Both lock several variables; in different orders each could wait for the other's."""
     model = build(PLAIN)
     path = constant_file(tmp_path / "a.weights", 3, PLAIN)
     norm = model.get_layer("conv_0_bn")
     vectors = [
-        plain(one) for one in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+        plain(variable)
+        for variable in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
     ]
     counts = collections.Counter()
 
@@ -265,10 +266,10 @@ def test_loads_into_several_models_at_once(tmp_path, path_taken):
         while min(counts) < 20 and time.monotonic() < end and not stop.is_set():
             time.sleep(0.02)
     snapshots = [loading.snapshot(model) for model in models]
-    for path, found in zip(paths, snapshots, strict=True):
+    for path, values in zip(paths, snapshots, strict=True):
         fresh = build(EVERYTHING)
         yolotf.load_darknet_weights(fresh, path)
-        assert loading.same(found, loading.snapshot(fresh))
+        assert loading.same(values, loading.snapshot(fresh))
     assert not loading.same(snapshots[0], snapshots[1])
 
 
@@ -375,17 +376,17 @@ def pause():
 
 
 @pytest.mark.slow
-def test_a_file_that_another_process_changes_all_the_time(tmp_path):
+def test_file_that_another_process_keeps_changing(tmp_path):
     """Each load gives one of the two complete files or is refused; no signal ends the process.
 
-    This process is the other one. It has one file open for writing for good, opens, truncates and
-    rewrites the second, and replaces the third.
+    The loads run in a child process. This one keeps the first file open for writing, opens,
+    truncates and rewrites the second, and replaces the third.
     """
     files = [constant_file(tmp_path / "a", 1), constant_file(tmp_path / "b", 2)]
     contents = [path.read_bytes() for path in files]
     for name in ("held", "opened", "replaced"):
         (tmp_path / name).write_bytes(contents[1])
-    held = os.open(tmp_path / "held", os.O_RDWR)
+    held_file = os.open(tmp_path / "held", os.O_RDWR)
     turns = dict.fromkeys(("held", "opened", "replaced"), 0)
 
     def next_content(name):
@@ -394,7 +395,7 @@ def test_a_file_that_another_process_changes_all_the_time(tmp_path):
         return contents[turns[name] % 2]
 
     def hold():
-        write_in_pieces(held, next_content("held"))
+        write_in_pieces(held_file, next_content("held"))
 
     def open_and_write():
         data = next_content("opened")
@@ -425,7 +426,7 @@ def test_a_file_that_another_process_changes_all_the_time(tmp_path):
             printed, complaints = loader.communicate(timeout=120)
     finally:
         loader.kill()
-        os.close(held)
+        os.close(held_file)
     assert loader.returncode == 0, complaints
     counts = json.loads(printed)
     for name, count in counts.items():
@@ -433,7 +434,7 @@ def test_a_file_that_another_process_changes_all_the_time(tmp_path):
         assert tried >= 120, counts
         assert count["fresh"] > 10, counts
         assert turns[name] > 20, turns
-    # Both are caught in the middle; and who has a file open for writing keeps it from being mapped.
+    # Writes into both are caught midway, and a file open for writing is never mapped.
     assert counts["held"]["refused"] > 0, counts
     assert counts["opened"]["refused"] > 0, counts
     assert "mapped" not in counts["held"]

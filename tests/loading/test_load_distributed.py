@@ -23,7 +23,7 @@ CPUS = ("/device:CPU:0", "/device:CPU:1")
 
 
 class Scenarios:
-    """Each runs in one process that has two CPUs; `folder` is empty at its beginning."""
+    """Each method runs in one process that has two CPUs; `folder` is empty when it starts."""
 
     def __init__(self, folder):
         self.path = folder / "a.weights"
@@ -219,17 +219,17 @@ def raw(model):
 
 
 def by_device(model):
-    """What every device holds of each weight."""
-    found = {}
+    """The bits of each weight on each device."""
+    values_by_device = {}
     for weight in model.weights:
         for replica in replicas(plain(weight)):
-            device = found.setdefault(replica.device[-13:], {})
+            device = values_by_device.setdefault(replica.device[-13:], {})
             device[loading.variable_name(weight)] = loading.bits(replica.numpy())
-    return found
+    return values_by_device
 
 
 def plain_copy(text, path):
-    """What a plain loader sets, on one device."""
+    """The variables that a plain loader sets, on one device."""
     model = build(text)
     numpy_loader.load(model, text, path.read_bytes())
     return loading.snapshot(model)
@@ -252,7 +252,7 @@ def refused(model, path, error):
 
 
 def run_all():
-    """In the process with two CPUs: prints what each scenario raised."""
+    """Runs in the process with two CPUs; prints what each scenario raised."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]

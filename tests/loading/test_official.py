@@ -63,8 +63,8 @@ def assert_same(ours, theirs):
     assert len(ours) == len(theirs)
     for expected in theirs:
         assert any(
-            one[0] == expected[0] and np.allclose(one[1:], expected[1:], rtol=0, atol=TOLERANCE)
-            for one in ours
+            box[0] == expected[0] and np.allclose(box[1:], expected[1:], rtol=0, atol=TOLERANCE)
+            for box in ours
         ), f"Darknet has {expected}, we have {ours}"
 
 
@@ -77,10 +77,12 @@ def test_the_file_is_loaded_by_the_op(loaded):
 
 
 def test_detections_before_suppression_are_darknets(loaded, raw_heads):
-    found = decode.find_candidates(raw_heads, loaded[0], (416, 416), score_threshold=0.11)
+    candidates = decode.find_candidates(raw_heads, loaded[0], (416, 416), score_threshold=0.11)
     ours = [
         (int(number), float(score), *map(float, box))
-        for number, score, box in zip(found.classes, found.scores, found.boxes.numpy(), strict=True)
+        for number, score, box in zip(
+            candidates.classes, candidates.scores, candidates.boxes.numpy(), strict=True
+        )
     ]
     assert_same(ours, BEFORE)
 

@@ -1,4 +1,4 @@
-"""Files of several networks' size: a warning only where it is not known which one made them."""
+"""Files of a size that several networks share: a warning only where their network is unknown."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ def three():
     return network, yolotf.build_model(network)
 
 
-def test_a_file_saved_here_leaves_no_doubt_until_it_is_changed(three, tmp_path):
+def test_file_saved_here_is_not_warned_of_until_it_is_changed(three, tmp_path):
     network, model = three
     path = tmp_path / "three.weights"
     yolotf.save_darknet_weights(model, path)
@@ -36,7 +36,7 @@ def test_a_file_saved_here_leaves_no_doubt_until_it_is_changed(three, tmp_path):
     assert yolotf.diagnose(path, network).warnings
 
 
-def test_a_backbone_is_of_all_networks_that_share_it(three, tmp_path):
+def test_backbone_is_not_warned_of(three, tmp_path):
     _, model = three
     path = tmp_path / "yolov4-tiny.conv.29"
     yolotf.save_darknet_weights(model, path, upto=29)
@@ -44,7 +44,7 @@ def test_a_backbone_is_of_all_networks_that_share_it(three, tmp_path):
     assert ends == "the file ends after 29 layers"
 
 
-def test_the_official_file_is_the_official_networks(official_tiny):
+def test_official_file_is_not_warned_of(official_tiny):
     network = yolotf.network("yolov4-tiny")
     model = yolotf.build_model(network)
     assert yolotf.load_darknet_weights(model, official_tiny.weights).warnings == ()

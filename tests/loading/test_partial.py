@@ -1,4 +1,4 @@
-"""Loads that are not the whole file into the whole model."""
+"""Loads of a part of a file, or into a part of a model."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 import yolotf
 from support import helpers
 from support.cfgs import conv, net, normalized, yolo
-from support.messages import refused
+from support.messages import refused, said
 from yolotf.loading import partial
 from yolotf.models import layer_names
 from yolotf.models.keras_module import keras
@@ -32,14 +32,19 @@ def numbers_of(model):
     return {v.path: v.numpy() for v in model.variables}
 
 
+def lines_with(text, report):
+    """The lines of a report in which `text` stands."""
+    return "\n".join(line for line in str(report).splitlines() if text in line)
+
+
 def in_file(numbers, network, index, role):
-    (found,) = (
+    (segment,) = (
         segment
         for segment in layout.segments(network)
         if (segment.layer, segment.role) == (index, role)
     )
-    start = found.offset // 4
-    return numbers[start : start + found.count].reshape(found.shape)
+    start = segment.offset // 4
+    return numbers[start : start + segment.count].reshape(segment.shape)
 
 
 def assert_loaded(model, name, numbers, network, index):
@@ -72,7 +77,7 @@ def network():
 
 
 def hand_made(names, filters=(8, 16, 16, 16), extra_before=None):
-    """A functional model in the way people write them, its layers called as told."""
+    """A functional model as people write them, with the given layer names."""
     layers = keras().layers
     x = inputs = layers.Input((32, 32, 3))
     for number, (name, count) in enumerate(zip(names, filters, strict=False)):
@@ -91,7 +96,7 @@ def hand_made(names, filters=(8, 16, 16, 16), extra_before=None):
 NAMES = ["conv_0", "conv_1", "conv_2", "conv_3", "conv_4"]
 
 
-def test_by_name_pairs_layers_called_alike_in_any_order(network, tmp_path):
+def test_by_name_pairs_layers_of_equal_names_in_any_order(network, tmp_path):
     numbers = write(network, tmp_path / "a.weights")
     model = hand_made(NAMES)
     report = yolotf.load_darknet_weights(model, tmp_path / "a.weights", cfg=network, by_name=True)
@@ -106,14 +111,8 @@ def test_a_misspelt_name_is_refused_with_the_nearest(network, tmp_path):
     write(network, path)
     model = hand_made(["conv_0", "conv_1", "conv_2_typo", "conv_3", "conv_4"])
     before = numbers_of(model)
-    with pytest.raises(yolotf.WeightsMismatch) as caught:
+    with refused(yolotf.ModelMismatchError, code="model-mismatch", untouched=("conv_2_typo",)):
         yolotf.load_darknet_weights(model, path, cfg=network, by_name=True)
-    assert str(caught.value) == (
-        f"{path}: 2 names have no counterpart: conv_2_typo: no such layer in <cfg>; did you mean "
-        "conv_2?; conv_2: no such layer in the model; did you mean conv_2_typo?; rename these "
-        "layers, or pass strict=False to load the other layers"
-    )
-    assert caught.value.untouched == ("conv_2_typo",)
     assert_untouched(model, {layer.name for layer in model.layers}, before)
 
 
@@ -128,10 +127,10 @@ def test_a_misspelt_name_can_be_left_out(network, tmp_path):
     assert report.unused == ("conv_2",)
     assert_untouched(model, {"conv_2_typo"}, before)
     assert_loaded(model, "conv_3", numbers, network, 3)
-    assert "untouched: conv_2_typo" in str(report)
+    said(lines_with("conv_2_typo", report))
 
 
-def test_a_layer_of_another_shape_is_refused_with_both(network, tmp_path):
+def test_layer_of_another_shape_is_refused_with_both_shapes(network, tmp_path):
     write(network, tmp_path / "a.weights")
     model = hand_made(NAMES, filters=(8, 16, 12, 16))
     before = numbers_of(model)
@@ -140,7 +139,7 @@ def test_a_layer_of_another_shape_is_refused_with_both(network, tmp_path):
     assert_untouched(model, {layer.name for layer in model.layers}, before)
 
 
-def test_what_does_not_fit_is_skipped_with_both_shapes(network, tmp_path):
+def test_skip_mismatch_skips_layers_with_both_shapes(network, tmp_path):
     numbers = write(network, tmp_path / "a.weights")
     model = hand_made(NAMES, filters=(8, 16, 12, 16))
     before = numbers_of(model)
@@ -152,13 +151,13 @@ def test_what_does_not_fit_is_skipped_with_both_shapes(network, tmp_path):
         partial.Skipped("conv_2", (1, 1, 16, 16), (1, 1, 16, 12)),
         partial.Skipped("conv_3", (1, 1, 16, 16), (1, 1, 12, 16)),
     )
-    assert "conv_2: the file has (1, 1, 16, 16), the model (1, 1, 16, 12)" in str(report)
+    said(lines_with("conv_2", report))
     assert_untouched(model, {"conv_2", "conv_3"}, before)
     assert_loaded(model, "conv_4", numbers, network, 4)
 
 
 @pytest.mark.parametrize("extra_before", [2, 3])
-def test_an_extra_layer_is_stepped_over_and_never_shifted_through(network, tmp_path, extra_before):
+def test_extra_layer_shifts_no_other_layer(network, tmp_path, extra_before):
     numbers = write(network, tmp_path / "a.weights")
     model = hand_made(NAMES, extra_before=extra_before)
     before = numbers_of(model)
@@ -172,7 +171,7 @@ def test_an_extra_layer_is_stepped_over_and_never_shifted_through(network, tmp_p
         assert_loaded(model, name, numbers, network, index)
 
 
-def test_an_extra_layer_is_refused_otherwise(network, tmp_path):
+def test_extra_layer_is_refused_without_skip_mismatch(network, tmp_path):
     write(network, tmp_path / "a.weights")
     model = hand_made(NAMES, extra_before=2)
     before = numbers_of(model)
@@ -191,7 +190,8 @@ def test_a_backbone_fills_its_layers_and_leaves_the_rest(network, tmp_path):
     report = yolotf.load_darknet_weights(model, path)
     assert report.loaded == ("conv_0", "conv_1", "conv_2")
     assert report.untouched == ("conv_3", "conv_4")
-    assert report.warnings == ("the file ends after 3 layers",)
+    (warning,) = report.warnings
+    said(warning)
     for index in range(3):
         assert_loaded(model, f"conv_{index}", numbers, network, index)
     assert before.any()
@@ -199,7 +199,7 @@ def test_a_backbone_fills_its_layers_and_leaves_the_rest(network, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "layers"), [("a.conv.4", 4), ("a.conv.5", 5), ("a.conv.9", 4)])
-def test_layers_that_store_nothing_are_counted_as_the_name_counts_them(name, layers):
+def test_backbone_names_count_layers_without_weights(name, layers):
     head = CFG.index("[convolutional]\nfilters=21")
     network = yolotf.parse_cfg(f"{CFG[:head]}[maxpool]\nsize=1\nstride=1\n\n{CFG[head:]}")
     segments = layout.segments(network)
@@ -208,7 +208,7 @@ def test_layers_that_store_nothing_are_counted_as_the_name_counts_them(name, lay
     assert partial.layers_in_backbone(segments, floats, named) == layers
 
 
-def test_a_file_not_called_a_backbone_is_only_one_if_asked(network, tmp_path):
+def test_short_file_is_a_backbone_only_by_name_or_strict_false(network, tmp_path):
     path = tmp_path / "net.weights"
     floats = next(s for s in layout.segments(network) if s.layer == 3).offset // 4
     write(network, path, floats)
@@ -239,14 +239,14 @@ def test_a_file_of_another_class_count_fills_all_but_the_head(network, tmp_path)
         assert_loaded(model, f"conv_{index}", numbers, network, index)
 
 
-def test_only_the_head_is_excused(network, tmp_path):
+def test_other_layers_than_the_head_are_refused(network, tmp_path):
     write(network, tmp_path / "a.weights")
     changed = yolotf.parse_cfg(CFG.replace("filters=8", "filters=4"))
     with refused(yolotf.ModelMismatchError) as caught:
         yolotf.load_darknet_weights(
             yolotf.build_model(changed), tmp_path / "a.weights", cfg=network
         )
-    assert [one.name for one in caught.value.skipped] == ["conv_0", "conv_1"]
+    assert [layer.name for layer in caught.value.skipped] == ["conv_0", "conv_1"]
 
 
 def test_the_source_is_found_by_the_size_of_the_file(tmp_path):
@@ -259,13 +259,13 @@ def test_the_source_is_found_by_the_size_of_the_file(tmp_path):
     assert_loaded(model, "conv_0", numbers, source, 0)
 
 
-def test_a_whole_load_says_what_it_loaded(network, tmp_path):
+def test_whole_load_reports_what_it_loaded(network, tmp_path):
     write(network, tmp_path / "a.weights")
     report = yolotf.load_darknet_weights(yolotf.build_model(network), tmp_path / "a.weights")
     assert report.loaded == tuple(NAMES)
 
 
-def test_alignment_prefers_more_layers_that_fit_then_equal_names(network, tmp_path):
+def test_alignment_prefers_more_matching_layers_then_equal_names(network, tmp_path):
     model = yolotf.build_model(network)
     slots = layer_names.by_section(model, network)
     targets = [

@@ -1,4 +1,4 @@
-"""Models that are a part of a network, alone or under layers of their own, and its whole file."""
+"""A network's whole file loaded into a part of the network, alone or under other layers."""
 
 import json
 
@@ -37,7 +37,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture
 def custom(tmp_path):
-    """A network that is no stock one's, and a file of it."""
+    """A network that is no stock network, and a file of it."""
     path = tmp_path / "own.weights"
     path.write_bytes(load_helpers.content(CUSTOM))
     return yolotf.parse_cfg(CUSTOM), path
@@ -59,7 +59,7 @@ def renamed(model, _):
 
     def clone(layer):
         config = layer.get_config()
-        config["name"] = f"a_{[one.name for one in model.layers].index(layer.name)}"
+        config["name"] = f"a_{[other.name for other in model.layers].index(layer.name)}"
         return type(layer).from_config(config)
 
     return keras().models.clone_model(model, clone_function=clone)
@@ -78,30 +78,32 @@ def check_filled(model, network, path, layers):
     stored = numpy_loader.arrays(network.to_cfg(), path.read_bytes())
     kernels = [
         values.transpose(2, 3, 1, 0)
-        for one, values in stored.items()
-        if one.role == "kernel" and one.index in layers
+        for array, values in stored.items()
+        if array.role == "kernel" and array.index in layers
     ]
-    found = [values for values in model.get_weights() if values.ndim == 4]
-    assert len(found) == len(kernels)
+    loaded = [values for values in model.get_weights() if values.ndim == 4]
+    assert len(loaded) == len(kernels)
     for values in kernels:
-        assert any(np.array_equal(values, one) for one in found)
+        assert any(np.array_equal(values, kernel) for kernel in loaded)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("origin", ORIGINS.values(), ids=ORIGINS.keys())
 @pytest.mark.parametrize("options", [{}, {"cfg": "yolov4-tiny"}], ids=["alone", "with cfg"])
-def test_the_first_layers_of_a_stock_network_load_what_they_have(tiny, origin, options, tmp_path):
+def test_first_layers_of_a_stock_network_are_loaded(tiny, origin, options, tmp_path):
     network, path = tiny
     model = origin(part_of(network, "conv_28_leaky"), tmp_path)
     assert not yolotf.diagnose(path, model).causes
     report = yolotf.load_darknet_weights(model, path, **options)
     assert (len(report.loaded), report.untouched, report.skipped) == (17, (), ())
     assert report.unused == ("conv_29", "conv_32", "conv_35", "conv_36")
-    assert report.warnings == (f"{model.name} is 17 of the 21 layers of yolov4-tiny",)
+    (warning,) = report.warnings
+    assert warning.startswith(f"{model.name} ")
+    messages.said(warning.removeprefix(model.name))
     check_filled(model, network, path, range(29))
 
 
-def test_a_branch_that_leaves_layers_out_loads_by_its_names(tiny):
+def test_branch_that_lacks_layers_is_loaded_by_its_names(tiny):
     network, path = tiny
     model = part_of(network, "conv_35_leaky")  # without conv_28 and 29, which come before it
     report = yolotf.load_darknet_weights(model, path)
@@ -109,7 +111,7 @@ def test_a_branch_that_leaves_layers_out_loads_by_its_names(tiny):
     check_filled(model, network, path, {*range(28), 32, 35})
 
 
-def test_a_part_of_a_network_of_ones_own_needs_no_word(custom):
+def test_part_of_a_custom_network_is_loaded_without_arguments(custom):
     network, path = custom
     model = part_of(network, "conv_3_leaky")
     report = yolotf.load_darknet_weights(model, path)
@@ -120,7 +122,7 @@ def test_a_part_of_a_network_of_ones_own_needs_no_word(custom):
     check_filled(model, network, path, range(4))
 
 
-def test_a_part_that_was_read_needs_its_cfg(custom, tmp_path):
+def test_part_read_from_a_file_needs_its_cfg(custom, tmp_path):
     network, path = custom
     model = reloaded(part_of(network, "conv_3_leaky"), tmp_path)
     with messages.refused(yolotf.SizeMismatchError):
@@ -143,7 +145,7 @@ OWN_LAYERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("own", OWN_LAYERS.values(), ids=OWN_LAYERS.keys())
 @pytest.mark.parametrize("options", [{}, {"cfg": "yolov4-tiny"}], ids=["alone", "with cfg"])
-def test_layers_on_top_are_refused_in_words_that_help(tiny, own, options):
+def test_layers_on_top_are_refused_with_the_networks_name(tiny, own, options):
     network, path = tiny
     part = part_of(network, "conv_28_leaky")
     x = part.output
@@ -156,7 +158,7 @@ def test_layers_on_top_are_refused_in_words_that_help(tiny, own, options):
     if not options:
         (cause,) = refused.value.diagnosis.to_dict()["causes"]
         assert (cause["kind"], cause["file"]) == ("architecture", "yolov4-tiny")
-        assert "the file has weights for 17 layers of it" in cause["message"]
+        messages.said(cause["message"])
     for values, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(values, other)
     report = yolotf.load_darknet_weights(model, path, skip_mismatch=True, **options)
@@ -210,13 +212,13 @@ def test_the_parts_of_an_attention_are_named(tiny):
     assert set(report.untouched) == {"query", "key", "value", "attention_output"}
 
 
-def test_a_part_that_ends_before_its_batch_normalization_says_so(tiny):
+def test_part_that_ends_before_its_batch_normalization_is_refused(tiny):
     network, path = tiny
     with messages.refused(yolotf.ModelMismatchError):
         yolotf.load_darknet_weights(part_of(network, "conv_28"), path)
 
 
-def test_layers_that_only_look_like_the_first_ones_are_not_filled(tiny):
+def test_layers_that_resemble_the_first_ones_are_not_filled(tiny):
     # The same names and kernels, another number of filters in one.
     _, path = tiny
     other = yolotf.parse_cfg(net(32) + normalized(32, 3, stride=2) + normalized(24, 3, stride=2))

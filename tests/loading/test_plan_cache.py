@@ -1,4 +1,4 @@
-"""Cached plans: used while a model is unchanged, and never after it has changed."""
+"""Cached plans are used while a model is unchanged, and never after a change."""
 
 import gc
 import weakref
@@ -21,7 +21,7 @@ from support.load_helpers import (
     scramble,
     snapshot,
 )
-from support.messages import refused
+from support.messages import refused, said
 from yolotf import errors
 from yolotf.loading import plan as plans
 from yolotf.loading.plan_cache import ModelFingerprint
@@ -53,7 +53,7 @@ def weights(tmp_path):
 
 @pytest.fixture
 def walks(monkeypatch):
-    """How often a model was walked."""
+    """A list with an entry for every walk through a model."""
     calls = []
     walk = plans.plan_for
 
@@ -66,14 +66,14 @@ def walks(monkeypatch):
 
 
 def by_numpy(model, text, seed):
-    """What a plain loader makes of the file."""
+    """The variables after a plain loader has read the file."""
     scramble(model, 1)
     numpy_loader.load(model, text, content(text, seed))
     return snapshot(model)
 
 
 @pytest.mark.parametrize("text", [TEXT, EVERYTHING], ids=["detector", "everything"])
-def test_a_model_is_walked_once_and_every_load_writes_it_all(text, weights, walks):
+def test_model_is_walked_once_and_every_load_writes_all_of_it(text, weights, walks):
     model = build(text)
     for seed in (1, 2, 3):
         expected = by_numpy(model, text, seed)
@@ -103,26 +103,26 @@ def test_a_refused_load_is_refused_again_and_changes_nothing(weights, walks):
     assert len(walks) == 2
 
 
-def test_dense_kernels_stored_the_other_way_round_have_a_plan_of_their_own(tmp_path, walks):
+def test_transposed_dense_kernels_have_their_own_plan(tmp_path, walks):
     text = NET + conv(4) + "[connected]\noutput=7\nactivation=linear\n"
     model = build(text)
     data = content(text, 1)
     usual, turned = tmp_path / "a.weights", tmp_path / "b.weights"
     usual.write_bytes(data)
     turned.write_bytes(weights_files.header(version=(1001, 2, 5), seen_bytes=8) + data[20:])
-    found = []
+    snapshots = []
     for path in (usual, turned, usual, turned):
         scramble(model)
         yolotf.load_darknet_weights(model, path)
-        found.append(snapshot(model))
-    assert same(found[0], found[2])
-    assert same(found[1], found[3])
-    assert not same(found[0], found[1])
+        snapshots.append(snapshot(model))
+    assert same(snapshots[0], snapshots[2])
+    assert same(snapshots[1], snapshots[3])
+    assert not same(snapshots[0], snapshots[1])
     assert len(walks) == 2
 
 
 def unlocked(layer):
-    """Keras locks what a built layer holds."""
+    """The layer with its attributes unlocked: Keras locks those of a built layer."""
     layer._tracker.unlock()
     return layer
 
@@ -143,13 +143,13 @@ def replace_what_a_variable_wraps(model):
 
 def swap_names(model):
     for suffix in ("", "_bn"):
-        one, other = (model.get_layer(f"conv_{index}{suffix}") for index in (1, 2))
-        one.name, other.name = other.name, one.name
+        first, second = (model.get_layer(f"conv_{index}{suffix}") for index in (1, 2))
+        first.name, second.name = second.name, first.name
 
 
 def swap_variables(model):
-    one, other = (unlocked(model.get_layer(f"conv_{index}_bn")) for index in (1, 2))
-    one.gamma, other.gamma = other.gamma, one.gamma
+    first, second = (unlocked(model.get_layer(f"conv_{index}_bn")) for index in (1, 2))
+    first.gamma, second.gamma = second.gamma, first.gamma
 
 
 def swap_layer(model):
@@ -174,19 +174,19 @@ CHANGES = [
 def test_a_model_that_was_changed_is_walked_again(change, weights, walks):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
-    held = {layer: list(layer.variables) for layer in model.layers}
+    variables_before = {layer: list(layer.variables) for layer in model.layers}
     change(model)
-    left = [
+    removed = [
         (variable, variable.numpy().copy())
-        for layer, variables in held.items()
+        for layer, variables in variables_before.items()
         for variable in variables
-        if not any(variable is one for now in model.layers for one in now.variables)
+        if not any(variable is current for now in model.layers for current in now.variables)
     ]
     layers = {layer.name: layer for layer in model.layers}
     report = yolotf.load_darknet_weights(model, weights(2))
     assert len(walks) == 2
     assert report.variables == 17
-    # Array by array from the file, whatever the model says of itself.
+    # Array by array from the file, not by what the model says about itself.
     floats = np.frombuffer(content(TEXT, 2), "<f4", offset=20)
     channels, at = 3, 0
     for index, (filters, size) in enumerate(((16, 3), (16, 3), (16, 3), (18, 1))):
@@ -200,8 +200,8 @@ def test_a_model_that_was_changed_is_walked_again(change, weights, walks):
         assert np.array_equal(layers[f"conv_{index}"].kernel.numpy(), kernel.transpose(2, 3, 1, 0))
         at, channels = at + count, filters
     assert at == floats.size
-    # What is no longer the model's is left alone.
-    for variable, numbers in left:
+    # Variables that the model no longer has keep their numbers.
+    for variable, numbers in removed:
         assert np.array_equal(variable.numpy(), numbers)
 
 
@@ -225,16 +225,17 @@ def test_a_variable_that_is_gone_is_refused(weights):
         yolotf.load_darknet_weights(model, weights(2))
 
 
-def test_what_a_model_computes_is_looked_at_in_every_load(weights):
+def test_every_load_compares_what_the_model_computes(weights):
     model = build(TEXT)
     assert not yolotf.load_darknet_weights(model, weights(1)).warnings
     model.get_layer("conv_1_bn").epsilon = 1e-3
-    assert "epsilon 0.001" in " ".join(yolotf.load_darknet_weights(model, weights(1)).warnings)
+    (warning,) = yolotf.load_darknet_weights(model, weights(1)).warnings
+    said(warning)
     model.get_layer("conv_1_bn").epsilon = 1e-5
     assert not yolotf.load_darknet_weights(model, weights(1)).warnings
 
 
-def test_what_no_plan_follows_from_may_change(weights, walks):
+def test_changes_that_no_plan_depends_on_keep_the_plan(weights, walks):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
     model.trainable = False
@@ -273,17 +274,17 @@ def test_a_remembered_plan_keeps_no_model_alive(weights):
     model = build(TEXT)
     yolotf.load_darknet_weights(model, weights(1))
     yolotf.load_darknet_weights(model, weights(1))
-    noted = len(notes._notes)
+    count = len(notes._notes)
     gone = weakref.ref(model), weakref.ref(model.get_layer("conv_1"))
     del model
     keras.backend.clear_session()
     gc.collect()
-    assert [one() for one in gone] == [None, None]
-    assert len(notes._notes) < noted
+    assert [reference() for reference in gone] == [None, None]
+    assert len(notes._notes) < count
 
 
 @pytest.mark.slow
-def test_what_follows_from_a_network_is_its_own():
+def test_segments_of_a_network_are_cached_for_it_alone():
     seen = []
     for filters in range(1, 40):
         network = yolotf.parse_cfg(NET + conv(filters))
@@ -295,4 +296,4 @@ def test_what_follows_from_a_network_is_its_own():
         seen.append(weakref.ref(network))
         del network
         gc.collect()
-    assert not any(one() for one in seen)
+    assert not any(reference() for reference in seen)

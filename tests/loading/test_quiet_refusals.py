@@ -1,4 +1,4 @@
-"""A refused load says one sentence, and TensorFlow nothing of its own beside it."""
+"""A refused load raises one sentence, and TensorFlow prints nothing about it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_tensorflow_prints_nothing_about_a_refused_load(tmp_path):
     )
     assert int(done.stdout.split()[-1]) >= 26
     # What TensorFlow says of the machine when it is imported is not about the load.
-    said = done.stderr.partition("STARTED\n")[2]
-    assert "local_rendezvous" not in said
-    assert "INVALID_ARGUMENT" not in said
-    assert "InvalidArgument" not in said
-    assert "Traceback" not in said
+    stderr = done.stderr.partition("STARTED\n")[2]
+    assert "local_rendezvous" not in stderr
+    assert "INVALID_ARGUMENT" not in stderr
+    assert "InvalidArgument" not in stderr
+    assert "Traceback" not in stderr

@@ -1,4 +1,4 @@
-"""Reports name units: the layer with the kernel, whatever it is called."""
+"""Reports name a convolution by the layer that has its kernel, whatever its name."""
 
 import pytest
 
@@ -34,7 +34,7 @@ def test_one_name_a_kernel_in_the_order_of_the_file(style, way, weights):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_layer_may_be_called_bn_without_being_one(way, weights):
+def test_layer_named_bn_that_is_none_is_reported(way, weights):
     names = [f"block{number}_bn" for number in range(14)]
     record = Recorder(names=lambda place: names[place])
     model = foreign_models.flat(record)
@@ -64,8 +64,8 @@ def test_a_reloaded_model_names_what_the_built_one_names(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras().models.load_model(tmp_path / "model.keras", compile=False)
     assert yolotf.load_darknet_weights(again, path).loaded == expected
-    found = yolotf.load_darknet_weights(again, path, cfg=load_helpers.EVERYTHING)
-    assert found.loaded == expected
+    report = yolotf.load_darknet_weights(again, path, cfg=load_helpers.EVERYTHING)
+    assert report.loaded == expected
 
 
 def test_layers_of_one_name_in_several_sub_models_are_all_listed(tmp_path):
@@ -81,7 +81,7 @@ def test_layers_of_one_name_in_several_sub_models_are_all_listed(tmp_path):
     assert yolotf.load_darknet_weights(model, path).loaded == ("conv", "conv")
 
 
-def test_what_a_backbone_leaves_is_named_alike(tmp_path):
+def test_layers_that_a_backbone_leaves_are_named_alike(tmp_path):
     text = NET + conv(16, 3, batch_normalize=1) + conv(18, batch_normalize=1) + HEAD
     path = tmp_path / "net.conv.1"
     first = 16 * 4 + 16 * 27
