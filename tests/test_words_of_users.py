@@ -1,4 +1,4 @@
-"""The words that `make lint` asks users' texts not to have (tools/check_words.py)."""
+"""The phrases and names that `make lint` refuses (tools/check_words.py)."""
 
 import importlib.util
 import subprocess
@@ -111,6 +111,42 @@ def test_banned_phrases_are_reported(text: str, project: Path) -> None:
 def test_similar_correct_phrases_are_allowed(text: str, project: Path) -> None:
     (project / "README.md").write_text(f"{text}\n")
     assert phrases(project) == []
+
+
+@pytest.mark.parametrize("folder", check_words.CODE)
+@pytest.mark.parametrize("name", sorted(check_words.BANNED_NAMES))
+def test_a_planted_name_is_reported(name: str, folder: str, project: Path) -> None:
+    path = project / folder / "deep" / "planted.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"x = 1\n{name} = x\n")
+    (use,) = check_words.uses(project)
+    assert (use.path, use.line, use.phrase) == (path, 2, name)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("for one in (): pass", "[0 for one in ()]", "def f(one): pass", "lambda one: 0"),
+        *(
+            "def f(*one): pass",
+            "def f(**one): pass",
+            "def f(*, one=1): pass",
+            "def f(one, /): pass",
+        ),
+        *("(one := 1)", "with f() as one: pass", "one: int = 1", "one += 1", "a, (*one, b) = c"),
+        *("import re as one", "try: pass\nexcept OSError as one: pass"),
+        *(f"match a:\n case {pattern}: pass" for pattern in ("one", "[*one]", "{**one}")),
+    ],
+)
+def test_every_way_to_bind_a_name_is_searched(code: str, tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(f"{code}\n")
+    assert [use.phrase for use in check_words.banned_names(tmp_path / "code.py")] == ["one"]
+
+
+@pytest.mark.parametrize("code", ["self.found = 1", "f(one=1)", "print(one)", "def one(): pass"])
+def test_attributes_arguments_and_functions_may_have_any_name(code: str, tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(f"{code}\n")
+    assert list(check_words.banned_names(tmp_path / "code.py")) == []
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""Finds phrases that a native engineer would not write in what users read.
+"""Finds phrases that a native engineer would not write, and names that say nothing.
 
 Users read README.md, the pages of docs/, the unreleased part of CHANGELOG.md, the messages and help
 texts in yolotf/ (its string literals), and the docstrings of public names (yolotf/__init__.pyi).
+Names are those of variables and parameters in all Python code of the project.
 
 Usage: python tools/check_words.py [ROOT]
 """
@@ -54,6 +55,14 @@ BANNED_IN_PROSE = {
 }
 """The same, in pages outside of code, in changes, in public docstrings and in help texts."""
 
+BANNED_NAMES = frozenset(
+    ["one", "n", "idx", "found", "told", "held", "that", "what", "which", "both"]
+)
+"""Names of variables and parameters that do not say what they hold."""
+
+CODE = ("yolotf", "tests", "benchmarks", "tools", "examples")
+"""Folders whose Python code is searched for such names."""
+
 
 def _patterns(banned: dict[str, str]) -> dict[re.Pattern[str], str]:
     return {
@@ -85,9 +94,33 @@ class Use(NamedTuple):
 
 
 def uses(root: Path) -> Iterator[Use]:
-    """The banned phrases in what users of the project in `root` read."""
+    """The banned phrases in what users of the project in `root` read, and the banned names."""
     for text in texts(root):
         yield from uses_in(text)
+    for folder in CODE:
+        for path in sorted((root / folder).rglob("*.py")):
+            yield from banned_names(path)
+
+
+def banned_names(path: Path) -> Iterator[Use]:
+    """The variables and parameters of a module that have a banned name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in _names_bound_by(node):
+            if name in BANNED_NAMES:
+                yield Use(path, getattr(node, "lineno", 1), name, "a name that says what it holds")
+
+
+def _names_bound_by(node: ast.AST) -> list[str | None]:
+    match node:
+        case ast.Name(id=name, ctx=ast.Store()):
+            return [name]
+        case ast.arg(arg=name) | ast.alias(asname=name):
+            return [name]
+        case ast.ExceptHandler(name=name) | ast.MatchAs(name=name) | ast.MatchStar(name=name):
+            return [name]
+        case ast.MatchMapping(rest=name):
+            return [name]
+    return []
 
 
 def uses_in(text: Text) -> Iterator[Use]:
