@@ -17,12 +17,12 @@ def sections_loaded(network, model, tmp_path):
     path = weights_files.write_zeros(tmp_path / "a.weights", layout.size_bytes(network))
     with WeightsFile.open(path) as file:
         job = plan_load(model, file, network, strict=True, by_name=False, skip_mismatch=True)
-    found = {
-        one.segment.layer: one.slot.name.partition("/")[0]
-        for one in job.plan.assignments
-        if one.slot.role == "kernel"
+    loaded = {
+        assignment.segment.layer: assignment.slot.name.partition("/")[0]
+        for assignment in job.plan.assignments
+        if assignment.slot.role == "kernel"
     }
-    return found, job
+    return loaded, job
 
 
 def mobilenet(x):
@@ -64,9 +64,9 @@ def test_neck_under_another_backbone_gets_its_own_sections(name, backbone, class
     theirs = {layer.name for layer in other.layers}
     neck = yolotf.network(name, classes=classes)
     model = keras().Model(x, by_hand.heads_of(neck, dict(zip(taps, outputs, strict=True)), start))
-    found, job = sections_loaded(yolotf.network(name), model, tmp_path)
-    assert not theirs & set(found.values())
-    assert min(found) >= start
+    loaded, job = sections_loaded(yolotf.network(name), model, tmp_path)
+    assert not theirs & set(loaded.values())
+    assert min(loaded) >= start
     # Layers are created in the cfg's order, so each section has one place it can go.
     made = [
         layer.name
@@ -78,12 +78,12 @@ def test_neck_under_another_backbone_gets_its_own_sections(name, backbone, class
         layer.index for layer in neck.layers[start:] if type(layer).__name__ == "Convolutional"
     ]
     expected = dict(zip(sections, made, strict=True))
-    assert {section: expected[section] for section in found} == found
+    assert {section: expected[section] for section in loaded} == loaded
     own = sum(classes != 80 for _ in neck.heads)
     # Where the backbone puts out other channels than Darknet's, up to three layers cannot fit.
-    assert len(found) >= len(sections) - 3 - own
-    assert set(job.untouched) | {one.name for one in job.skipped} >= {
-        layer for layer in made if layer not in found.values()
+    assert len(loaded) >= len(sections) - 3 - own
+    assert set(job.untouched) | {layer.name for layer in job.skipped} >= {
+        layer for layer in made if layer not in loaded.values()
     }
 
 
@@ -103,8 +103,8 @@ def test_neck_without_a_head_is_told_from_residual_blocks_by_its_wiring(tmp_path
     y = x
     for filters, size in ((512, 1), (1024, 3), (512, 1), (1024, 3), (512, 1)):
         y = by_hand.convolved(y, filters, size)
-    found, _ = sections_loaded(network, keras().Model(x, y), tmp_path)
-    assert set(found) == {75, 76, 77, 78, 79}
+    loaded, _ = sections_loaded(network, keras().Model(x, y), tmp_path)
+    assert set(loaded) == {75, 76, 77, 78, 79}
 
 
 @pytest.mark.slow
@@ -112,8 +112,8 @@ def test_equally_likely_sections_are_left_out_and_both_named(tmp_path):
     network = yolotf.network("yolov3")
     # One residual block of eight is missing, and nothing says which.
     model = by_hand.model_of(network, skipped=(21, 22, 23))
-    found, job = sections_loaded(network, model, tmp_path)
-    assert set(found) >= {0, 1, 2, 3, 5, 6, 7, 9, 10, 12, *range(75, 82)}
+    loaded, job = sections_loaded(network, model, tmp_path)
+    assert set(loaded) >= {0, 1, 2, 3, 5, 6, 7, 9, 10, 12, *range(75, 82)}
     (note,) = job.notes
     assert "left unchanged because more than one pairing with yolov3 is equally likely" in note
     assert "(conv_17 or conv_20)" in note
@@ -134,8 +134,8 @@ def test_two_layers_for_one_section_are_both_left_out(tmp_path):
     for size in (3, 1, 1, 3):
         y = by_hand.convolved(y, 32, size)
     model = keras().Model(x, keras().layers.Conv2D(18, 1)(y))
-    found, job = sections_loaded(file, model, tmp_path)
-    assert set(found) == {0, 2, 3}
+    loaded, job = sections_loaded(file, model, tmp_path)
+    assert set(loaded) == {0, 2, 3}
     assert len(job.untouched) == 2
     assert job.notes[0].startswith("2 layers were left unchanged because more than one pairing")
     assert job.notes[0].count("(conv_1)") == 2
@@ -158,8 +158,8 @@ def test_attention_with_biases_is_stepped_over(name, every, tmp_path):
     def after(layer, x):
         return squeezed(x) if layer.index % every == 2 and layer.batch_normalize else x
 
-    found, job = sections_loaded(network, by_hand.model_of(network, after=after), tmp_path)
-    assert set(found) == {segment.layer for segment in layout.segments(network)}
+    loaded, job = sections_loaded(network, by_hand.model_of(network, after=after), tmp_path)
+    assert set(loaded) == {segment.layer for segment in layout.segments(network)}
     assert job.untouched
 
 
@@ -168,8 +168,8 @@ def test_attention_with_biases_is_stepped_over(name, every, tmp_path):
 def test_other_activations_do_not_stop_a_whole_network(activation, tmp_path):
     network = yolotf.network("yolov4-tiny")
     model = by_hand.model_of(network, activation=activation)
-    found, _ = sections_loaded(network, model, tmp_path)
-    assert len(found) == 21
+    loaded, _ = sections_loaded(network, model, tmp_path)
+    assert len(loaded) == 21
 
 
 @pytest.mark.slow
@@ -178,11 +178,11 @@ def test_other_filters_cost_the_layers_they_touch(section, tmp_path):
     network = yolotf.network("yolov4-tiny")
     filters = {section: network.layers[section].filters + 8}
     model = by_hand.model_of(network, filters=filters)
-    found, job = sections_loaded(network, model, tmp_path)
+    loaded, job = sections_loaded(network, model, tmp_path)
     stored = {segment.layer for segment in layout.segments(network)}
-    assert section not in found
-    assert len(stored - set(found)) == len(job.skipped)
-    assert len(found) >= len(stored) - 5
+    assert section not in loaded
+    assert len(stored - set(loaded)) == len(job.skipped)
+    assert len(loaded) >= len(stored) - 5
 
 
 def test_numbers_of_the_neck_arrive(tmp_path):
@@ -199,7 +199,9 @@ def test_numbers_of_the_neck_arrive(tmp_path):
     report = yolotf.load_darknet_weights(model, path, cfg=network, skip_mismatch=True)
     assert len(report.loaded) == 6
     (kernel,) = (
-        one for one in layout.segments(network) if one.layer == 27 and one.role == "kernel"
+        segment
+        for segment in layout.segments(network)
+        if segment.layer == 27 and segment.role == "kernel"
     )
     start = kernel.offset // 4
     expected = numbers[start : start + kernel.count].reshape(kernel.shape)

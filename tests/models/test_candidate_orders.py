@@ -121,7 +121,7 @@ def test_a_model_read_from_a_file_keeps_its_order(style, weights, tmp_path):
     again = keras().models.load_model(tmp_path / "model.keras", compile=False)
     named = {layer.name: layer for layer in traversal.layers(again)}
     yolotf.load_darknet_weights(again, weights)
-    again_pairs = [Pair(named[k.name], named[n.name] if n else None) for k, n in pairs]
+    again_pairs = [Pair(named[k.name], named[norm.name] if norm else None) for k, norm in pairs]
     foreign_models.assert_holds(again_pairs, weights)
 
 
@@ -134,8 +134,8 @@ def test_a_saved_yolotf_model_is_known_by_its_names(weights, tmp_path):
     for variable in again.weights:
         variable.assign(tf.zeros_like(variable))
     yolotf.load_darknet_weights(again, weights)
-    for one, other in zip(model.weights, again.weights, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    for weight, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), other.numpy())
 
 
 class Scrambled:
@@ -176,8 +176,8 @@ def test_a_stock_network_is_found_in_any_order(name, tmp_path):
     model = _renamed(original)
     yolotf.load_darknet_weights(model, path)
     picture = np.random.default_rng(0).random((1, 96, 96, 3), np.float32)
-    for one, other in zip(original(picture), model(picture), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for output, other in zip(original(picture), model(picture), strict=True):
+        np.testing.assert_array_equal(output, other)
 
 
 def _renamed(model, seed=1):
@@ -188,7 +188,9 @@ def _renamed(model, seed=1):
     shuffled = list(kernels)
     np.random.default_rng(seed).shuffle(shuffled)
     numbers = {name: f"conv2d_{number}" for number, name in enumerate(shuffled)}
-    numbers |= {f"{name}_bn": f"batch_normalization_{n}" for n, name in enumerate(sorted(kernels))}
+    numbers |= {
+        f"{name}_bn": f"batch_normalization_{number}" for number, name in enumerate(sorted(kernels))
+    }
 
     def clone(layer):
         options = layer.get_config()
@@ -234,8 +236,8 @@ def test_with_a_cfg_no_model_gets_numbers_of_other_layers(drawn, seed, tmp_path_
         return
     event(f"loaded {len(original.weights)} variables")
     picture = random.random((1, *network.input_shape), np.float32)
-    for one, other in zip(_flat(original(picture)), _flat(copy(picture)), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    for output, other in zip(_flat(original(picture)), _flat(copy(picture)), strict=True):
+        np.testing.assert_allclose(output, other, rtol=1e-5, atol=1e-5)
 
 
 def _flat(outputs):
@@ -525,15 +527,15 @@ def test_real_files_find_their_order_in_a_renamed_copy(name, shared):
     yolotf.load_darknet_weights(original, pairs / f"{name}.weights")
     copy = _auto_named(original)
     yolotf.load_darknet_weights(copy, pairs / f"{name}.weights")
-    for one, other in zip(original.weights, copy.weights, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    for weight, other in zip(original.weights, copy.weights, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), other.numpy())
 
 
 def _auto_named(model):
     """A copy whose layers are called conv2d_7, depthwise_conv2d_3, batch_normalization_9."""
     counts = {}
     names = {}
-    for layer in sorted(model.layers, key=lambda one: _section_number(one.name)):
+    for layer in sorted(model.layers, key=lambda candidate: _section_number(candidate.name)):
         base = {"Conv2D": "conv2d", "BatchNormalization": "batch_normalization"}.get(
             type(layer).__name__, type(layer).__name__.lower()
         )

@@ -177,12 +177,12 @@ def test_a_fault_is_one_warning_of_its_kind_with_the_layers(fault, weights, refe
     changes, kind, names = FAULTS[fault]
     wrong = model(**changes)
     report = yolotf.load_darknet_weights(wrong, weights, cfg=NETWORK)
-    found = differences.differences(wrong, NETWORK, _assignments(wrong))
-    assert [one.kind for one in found] == [kind], found
-    assert report.warnings == (found[0].message,)
+    differing = differences.differences(wrong, NETWORK, _assignments(wrong))
+    assert [difference.kind for difference in differing] == [kind], differing
+    assert report.warnings == (differing[0].message,)
     for name in names:
-        assert name in " ".join(found[0].layers)
-        assert kind == "epsilon" or name in found[0].message
+        assert name in " ".join(differing[0].layers)
+        assert kind == "epsilon" or name in differing[0].message
     assert not np.allclose(answer(wrong), reference, rtol=1e-3, atol=1e-3)
 
 
@@ -200,15 +200,15 @@ def test_diagnose_and_save_say_the_same(fault, weights, tmp_path):
     changes, kind, _ = FAULTS[fault]
     wrong = model(**changes)
     yolotf.load_darknet_weights(wrong, weights, cfg=NETWORK)
-    found = against_model(yolotf.diagnose(weights, NETWORK), wrong)
-    assert found.ok
-    assert [one["kind"] for one in found.warnings] == [kind]
-    assert found.to_dict()["warnings"][0]["layers"]
+    diagnosis = against_model(yolotf.diagnose(weights, NETWORK), wrong)
+    assert diagnosis.ok
+    assert [warning["kind"] for warning in diagnosis.warnings] == [kind]
+    assert diagnosis.to_dict()["warnings"][0]["layers"]
     with warned(UserWarning) as caught:
         yolotf.save_darknet_weights(wrong, tmp_path / "out.weights", network=NETWORK)
     assert len(caught) == 1
     if kind != "epsilon":
-        assert found.warnings[0]["message"] in str(caught[0].message)
+        assert diagnosis.warnings[0]["message"] in str(caught[0].message)
 
 
 SHOWN_ALONE = ("a slope of 0.3", "'same' at stride 2", "bilinear", "epsilon")
@@ -219,9 +219,9 @@ def test_what_no_darknet_does_is_seen_without_a_cfg(fault, weights):
     changes, kind, names = FAULTS[fault]
     wrong = model(**changes)
     (warning,) = yolotf.load_darknet_weights(wrong, weights).warnings
-    (found,) = differences.differences(wrong)
-    assert (found.kind, found.message) == (kind, warning)
-    assert names[0] in " ".join(found.layers)
+    (difference,) = differences.differences(wrong)
+    assert (difference.kind, difference.message) == (kind, warning)
+    assert names[0] in " ".join(difference.layers)
     (said,) = yolotf.diagnose(weights, wrong).warnings
     assert said["kind"] == kind
 
@@ -256,20 +256,20 @@ def test_what_computes_the_same_is_not_warned_of(way, weights, reference):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("with_cfg", [False, True])
 @pytest.mark.parametrize("style", STYLES)
-def test_of_the_public_projects_models_only_the_epsilon_is_told(style, told, tmp_path):
+def test_of_the_public_projects_models_only_the_epsilon_is_told(style, with_cfg, tmp_path):
     path = foreign_models.weights_file(tmp_path / "small.weights")
-    options = {"cfg": foreign_models.CFG} if told else {}
+    options = {"cfg": foreign_models.CFG} if with_cfg else {}
     (warning,) = yolotf.load_darknet_weights(STYLES[style](Recorder()), path, **options).warnings
     assert "epsilon 0.001" in warning
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("with_cfg", [False, True])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("fault", ["slope", "same", "bilinear"])
-def test_every_style_shows_its_faults(style, told, fault, tmp_path, monkeypatch):
+def test_every_style_shows_its_faults(style, with_cfg, fault, tmp_path, monkeypatch):
     path = foreign_models.weights_file(tmp_path / "small.weights")
     kind = {"slope": "leaky_slope", "same": "padding", "bilinear": "upsampling"}[fault]
     if fault == "slope":
@@ -282,10 +282,10 @@ def test_every_style_shows_its_faults(style, told, fault, tmp_path, monkeypatch)
             foreign_models.L, "UpSampling2D", lambda size: UPSAMPLE(size, "bilinear")
         )
     wrong = STYLES[style](Recorder())
-    options = {"cfg": foreign_models.CFG} if told else {}
+    options = {"cfg": foreign_models.CFG} if with_cfg else {}
     report = yolotf.load_darknet_weights(wrong, path, **options)
     monkeypatch.undo()
-    assert kind in [one.kind for one in differences.differences(wrong)]
+    assert kind in [difference.kind for difference in differences.differences(wrong)]
     assert len(report.warnings) == 2, report.warnings
 
 

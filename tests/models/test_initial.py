@@ -112,15 +112,15 @@ def test_keras_seeds_what_is_drawn():
 
     first, again, other = built(3), built(3), built(4)
     assert len(first) == 3
-    for one, same, different in zip(first, again, other, strict=True):
-        np.testing.assert_array_equal(one, same)
-        assert (one != different).mean() > 0.99
+    for kernel, same, different in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(kernel, same)
+        assert (kernel != different).mean() > 0.99
 
 
 def test_kernels_of_one_shape_are_drawn_apart():
     text = net(16) + 3 * normalized(3, 3)
-    one, other, third = kernels(yolotf.build_model(yolotf.parse_cfg(text)))
-    assert (one != other).all()
+    first, other, third = kernels(yolotf.build_model(yolotf.parse_cfg(text)))
+    assert (first != other).all()
     assert (other != third).all()
 
 

@@ -37,9 +37,9 @@ def parse(text, shape=(3, 8, 10)):
 
 def outputs(model, x):
     """The model's answers to NCHW pictures, NCHW."""
-    found = model(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False)
-    found = found if isinstance(found, list) else [found]
-    return [np.asarray(one).transpose(0, 3, 1, 2) for one in found]
+    heads = model(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), training=False)
+    heads = heads if isinstance(heads, list) else [heads]
+    return [np.asarray(head).transpose(0, 3, 1, 2) for head in heads]
 
 
 def run(text, shape=(3, 8, 10), weights=None):
@@ -51,24 +51,24 @@ def run(text, shape=(3, 8, 10), weights=None):
     full = network.to_cfg()
     content = numpy_loader.random_file(full)
     stored = numpy_loader.arrays(full, content)
-    for one in stored:
-        if weights and (one.index, one.role) in weights:
-            values = np.asarray(weights[one.index, one.role], np.float32)
-            stored[one] = np.broadcast_to(values, one.shape)
+    for array in stored:
+        if weights and (array.index, array.role) in weights:
+            values = np.asarray(weights[array.index, array.role], np.float32)
+            stored[array] = np.broadcast_to(values, array.shape)
     content = weights_files.content(*stored.values())
     model = build_model(network)
     numpy_loader.load(model, full, content)
     x = np.random.default_rng(7).normal(size=(2, *shape)).astype(np.float32)
     (y,) = outputs(model, x)
     assert y.shape[1:] == tuple(np.array(network.layers[-1].output_shape)[[2, 0, 1]])
-    return x, {(one.index, one.role): values for one, values in stored.items()}, y
+    return x, {(array.index, array.role): values for array, values in stored.items()}, y
 
 
-def same(found, expected, tolerance=2e-5):
-    assert found.shape == expected.shape
+def same(actual, expected, tolerance=2e-5):
+    assert actual.shape == expected.shape
     largest = np.abs(expected).max()
     assert largest > 0
-    assert np.abs(found - expected).max() <= tolerance * largest
+    assert np.abs(actual - expected).max() <= tolerance * largest
 
 
 def windows(x, size, stride_y, stride_x, top, left, rows, columns, dilation=1, outside=0.0):
@@ -76,12 +76,12 @@ def windows(x, size, stride_y, stride_x, top, left, rows, columns, dilation=1, o
     batch, channels, height, width = x.shape
     seen = np.full((batch, channels, size, size, rows, columns), outside, x.dtype)
     for m in range(size):
-        for n in range(size):
+        for step in range(size):
             for i in range(rows):
                 for j in range(columns):
-                    y, z = i * stride_y + m * dilation - top, j * stride_x + n * dilation - left
+                    y, z = i * stride_y + m * dilation - top, j * stride_x + step * dilation - left
                     if 0 <= y < height and 0 <= z < width:
-                        seen[:, :, m, n, i, j] = x[:, :, y, z]
+                        seen[:, :, m, step, i, j] = x[:, :, y, z]
     return seen
 
 
@@ -186,9 +186,9 @@ def test_section_maxpool_with_antialiasing_blurs_where_it_would_stride(how, stri
     x, _, y = run(text + "[convolutional]\nfilters=2\nactivation=linear\n", (3, 9, 10))
     network = parse(text, (3, 9, 10))
     largest = windows(x, 2, 1, 1, 0, 0, 9, 10, outside=-np.inf).max((2, 3))
-    (found,) = outputs(build_model(network), x)
-    same(found, blurred(largest, how, stride_y, stride_x))
-    assert y.shape[2:] == found.shape[2:]
+    (output,) = outputs(build_model(network), x)
+    same(output, blurred(largest, how, stride_y, stride_x))
+    assert y.shape[2:] == output.shape[2:]
 
 
 def test_an_antialiased_section_of_the_same_extents_can_be_referred_to():
@@ -205,7 +205,8 @@ def test_a_flipped_kernel_is_read_filters_last_and_saved_so(groups, normalize, t
     content = numpy_loader.random_file(network.to_cfg())
     (tmp_path / "a.weights").write_bytes(content)
     stored = {
-        one.role: values for one, values in numpy_loader.arrays(network.to_cfg(), content).items()
+        array.role: values
+        for array, values in numpy_loader.arrays(network.to_cfg(), content).items()
     }
     # The same floats, channels of a group first: im2col's rows, then filters.
     kernel = stored["kernel"].ravel().reshape(4 // groups * 9, 8).T
@@ -260,9 +261,9 @@ def test_section_convolutional_counts_equal_signs_for_xnor(options):
     seen = windows(x > 0, size, stride, stride, padding, padding, rows, columns, outside=False)
     # gemm_nn_custom_bin_mean_transposed, gemm.c: what lies outside has a bit of 0, too.
     equal = np.zeros(y.shape)
-    for one in range(6):
-        agree = seen == (kernel[one] > 0)[None, :, :, :, None, None]
-        equal[:, one] = agree.sum((1, 2, 3))
+    for number in range(6):
+        agree = seen == (kernel[number] > 0)[None, :, :, :, None, None]
+        equal[:, number] = agree.sum((1, 2, 3))
     z = (2 * equal - kernel[0].size) * np.abs(kernel).mean((1, 2, 3))[:, None, None]
     z += (stored[0, "beta"] - factor * stored[0, "moving_mean"])[:, None, None]
     same(y, np.where(z > 0, z, 0.1 * z))
@@ -316,8 +317,8 @@ def softplus(x):
 
 
 def stair(x):
-    n = math.floor(x)
-    return math.floor(x / 2) if n % 2 == 0 else (x - n) + math.floor(x / 2)
+    whole = math.floor(x)
+    return math.floor(x / 2) if whole % 2 == 0 else (x - whole) + math.floor(x / 2)
 
 
 def plse(x):
@@ -407,8 +408,8 @@ def test_section_activation_stands_alone(name):
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_section_activation_survives_graph_optimization(name):
     # TensorFlow joins convolution, normalization and activation into operations of its own.
-    one = f"[convolutional]\nfilters=8\nsize=3\npad=1\nbatch_normalize=1\nactivation={name}\n"
-    text = one + one
+    layer = f"[convolutional]\nfilters=8\nsize=3\npad=1\nbatch_normalize=1\nactivation={name}\n"
+    text = layer + layer
     model = build_model(parse(text, (8, 8, 8)))
     full = parse(text, (8, 8, 8)).to_cfg()
     numpy_loader.load(model, full, numpy_loader.random_file(full))
@@ -501,7 +502,7 @@ def test_section_reorg_moves_floats_as_reorg_cpu(kind, stride, reverse, shape):
     x, _, y = run(f"[{kind}]\nstride={stride}\nreverse={reverse}\n", shape)
     # reorg_old_layer.c gives the input's shape, reorg_layer.c the output's.
     channels, height, width = shape if kind == "reorg" else y.shape[1:]
-    expected = [reorg_cpu(one, width, height, channels, stride, reverse) for one in x]
+    expected = [reorg_cpu(image, width, height, channels, stride, reverse) for image in x]
     np.testing.assert_array_equal(y, np.reshape(expected, y.shape))
 
 
@@ -640,8 +641,8 @@ def test_section_sam_multiplies_number_by_number():
 
 @pytest.mark.parametrize("normalize", [0, 1])
 def test_section_connected_reads_channels_rows_columns(normalize):
-    one = f"[connected]\noutput=7\nbatch_normalize={normalize}\nactivation=leaky\n"
-    x, stored, y = run(one + one)
+    layer = f"[connected]\noutput=7\nbatch_normalize={normalize}\nactivation=leaky\n"
+    x, stored, y = run(layer + layer)
     for index in range(2):
         x = x.reshape(2, -1) @ stored[index, "kernel"].T
         if normalize:
@@ -736,11 +737,11 @@ SHARES = {
 @pytest.mark.parametrize("name", SHARES)
 @pytest.mark.parametrize("normalize", [0, 1])
 def test_section_share_index_uses_one_kernel(name, normalize):
-    one = f"filters=4\nsize=3\npad=1\nbatch_normalize={normalize}\nactivation="
+    shared_options = f"filters=4\nsize=3\npad=1\nbatch_normalize={normalize}\nactivation="
     first, second = SHARES[name]
-    text = f"[convolutional]\n{one}linear\n{first}"
-    text += f"[convolutional]\nshare_index=0\n{one}leaky\n{second}"
-    text += f"[convolutional]\nshare_index=-1\n{one}mish\n"
+    text = f"[convolutional]\n{shared_options}linear\n{first}"
+    text += f"[convolutional]\nshare_index=0\n{shared_options}leaky\n{second}"
+    text += f"[convolutional]\nshare_index=-1\n{shared_options}mish\n"
     x, stored, y = run(text + ("groups=2\n" if name == "groups" else ""), (4, 8, 10))
     assert {index for index, _ in stored} == {0}
     for options, activation in ((first, "linear"), (second, "leaky"), ("", "mish")):
@@ -825,9 +826,9 @@ def test_section_model_can_be_saved_and_loaded(tmp_path):
     x = np.random.default_rng(5).random((2, 3, 28, 36), dtype=np.float32)
     model.save(tmp_path / "model.keras")
     loaded = keras().models.load_model(tmp_path / "model.keras")
-    (expected,), (found,) = outputs(model, x), outputs(loaded, x)
+    (expected,), (actual,) = outputs(model, x), outputs(loaded, x)
     assert np.ptp(expected) > 0
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
     assert network_of(model) is network
     assert network_of(loaded) is None
 
@@ -965,7 +966,7 @@ def _with_zeros_between(kernel, dilations):
     for axis, rate in enumerate(dilations):
         rows = tf.unstack(kernel, axis=axis)
         zeros = [tf.zeros_like(rows[0])] * (rate - 1)
-        spread = [row for one in rows[:-1] for row in (one, *zeros)] + rows[-1:]
+        spread = [row for row_of_pixels in rows[:-1] for row in (row_of_pixels, *zeros)] + rows[-1:]
         kernel = tf.stack(spread, axis=axis)
     return kernel
 
@@ -1002,12 +1003,12 @@ def test_section_convolution_has_the_gradient_of_its_groups(groups, strides, dil
         return convolve(x, kernel, strides, padding, dilations)
 
     np.testing.assert_allclose(ours(x, kernel), split(x, kernel), rtol=1e-5, atol=1e-5)
-    for found, expected in zip(gradients(ours), gradients(split), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
-    for found, expected in zip(
+    for gradient, expected in zip(gradients(ours), gradients(split), strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-3)
+    for gradient, expected in zip(
         tf.function(lambda: gradients(ours))(), gradients(split), strict=True
     ):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.slow
@@ -1022,15 +1023,15 @@ def test_section_is_channels_last_whatever_keras_is_told(name):
         model = build_model(network)
         return model.get_config(), np.asarray(model(x, training=False))
 
-    told = backend.image_data_format()
+    data_format = backend.image_data_format()
     expected_config, expected = answer()
     backend.set_image_data_format("channels_first")
     try:
-        config, found = answer()
+        config, actual = answer()
     finally:
-        backend.set_image_data_format(told)
+        backend.set_image_data_format(data_format)
     assert config == expected_config
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(actual, expected)
 
 
 REFUSED = {
@@ -1142,15 +1143,15 @@ def check_stock(network):
     floats = 0
     for layer in network.layers:
         if isinstance(layer, cfg.Convolutional) and layer.share_index is None:
-            held = layers[f"conv_{layer.index}"]
-            assert layer_name(layer) == held.name
+            keras_layer = layers[f"conv_{layer.index}"]
+            assert layer_name(layer) == keras_layer.name
             assert (f"conv_{layer.index}_bn" in layers) == layer.batch_normalize
             assert (f"conv_{layer.index}_{layer.activation}" in layers) == (
                 layer.activation != "linear"
             )
-            assert held.use_bias != layer.batch_normalize
+            assert keras_layer.use_bias != layer.batch_normalize
             depthwise = layer.groups == layer.input_shape.channels > 1
-            assert isinstance(held, keras().layers.DepthwiseConv2D) == depthwise
+            assert isinstance(keras_layer, keras().layers.DepthwiseConv2D) == depthwise
             floats += layer.filters * (4 if layer.batch_normalize else 1)
             floats += layer.size**2 * layer.input_shape.channels // layer.groups * layer.filters
     ends = [network.layers[head.index - 1] for head in network.heads] or [network.layers[-1]]

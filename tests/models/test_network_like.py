@@ -39,15 +39,15 @@ def reloaded(text, folder):
 
 
 def stored(network):
-    return [(one.role, one.shape) for one in layout.segments(network)]
+    return [(segment.role, segment.shape) for segment in layout.segments(network)]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_stores_as_much_as_in_its_cfg(section, tmp_path):
     text = text_with(section)
     network = yolotf.parse_cfg(text)
-    found = network_like(reloaded(text, tmp_path))
-    assert stored(found) == stored(network)
+    described = network_like(reloaded(text, tmp_path))
+    assert stored(described) == stored(network)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -118,9 +118,9 @@ def test_kernels_that_are_not_square_count_as_they_are(size, norm, tmp_path):
     assert layout.floats(network) == floats
     path = tmp_path / "some.weights"
     path.write_bytes(bytes(20 + 4 * (floats + 64)))
-    found = yolotf.diagnose(path, model)
-    assert found.to_dict()["network"]["floats"] == floats
-    assert not found.ok
+    diagnosis = yolotf.diagnose(path, model)
+    assert diagnosis.to_dict()["network"]["floats"] == floats
+    assert not diagnosis.ok
 
 
 @pytest.mark.parametrize("style", foreign_models.STYLES)

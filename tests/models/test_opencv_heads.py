@@ -48,11 +48,11 @@ def opencv_heads(network, content, pictures):
         names.append(activated if before.activation != "linear" else f"conv_{before.index}")
         assert names[-1] in present
     # One by one: OpenCV's scale_channels knows no batches.
-    found = []
-    for one in pictures:
-        net.setInput(one.transpose(2, 0, 1)[None])
-        found.append(net.forward(names))
-    return [np.concatenate(head).transpose(0, 2, 3, 1) for head in zip(*found, strict=True)]
+    outputs = []
+    for picture in pictures:
+        net.setInput(picture.transpose(2, 0, 1)[None])
+        outputs.append(net.forward(names))
+    return [np.concatenate(head).transpose(0, 2, 3, 1) for head in zip(*outputs, strict=True)]
 
 
 def heads_of(model, pictures):
@@ -63,14 +63,14 @@ def heads_of(model, pictures):
 
 def assert_same_heads(network, ours, theirs):
     assert len(ours) == len(theirs) == len(network.heads) > 0
-    for head, one, other in zip(network.heads, ours, theirs, strict=True):
-        one = np.asarray(one)
-        assert one.shape == other.shape == (2, *head.input_shape)
+    for head, our_head, other in zip(network.heads, ours, theirs, strict=True):
+        our_head = np.asarray(our_head)
+        assert our_head.shape == other.shape == (2, *head.input_shape)
         largest = np.abs(other).max()
         assert other.std() > 1e-2 * largest, "a head that is constant proves nothing"
         if network.layers[head.index - 1].activation == "logistic":
             assert np.median(np.abs(other - 0.5)) < 0.49, "nor one of zeros and ones"
-        assert np.abs(one - other).max() <= TOLERANCE * largest
+        assert np.abs(our_head - other).max() <= TOLERANCE * largest
 
 
 def small(path):

@@ -146,10 +146,10 @@ def test_loads_that_pair_layers_know_the_parts(tmp_path, options, foreign):
     report = yolotf.load_darknet_weights(model, path, cfg=network, **options)
     assert report.skipped == report.untouched == report.unused == ()
     assert "crnn_1_self" in report.loaded
-    found = numbered(model)
-    assert found.keys() == expected.keys()
+    numbers = numbered(model)
+    assert numbers.keys() == expected.keys()
     for name, value in expected.items():
-        np.testing.assert_array_equal(found[name], value, err_msg=name)
+        np.testing.assert_array_equal(numbers[name], value, err_msg=name)
 
 
 def test_parts_of_another_shape_are_named(tmp_path):
@@ -159,7 +159,11 @@ def test_parts_of_another_shape_are_named(tmp_path):
         yolotf.load_darknet_weights(model, path, cfg=network, by_name=True)
     assert "crnn_1_input: the file has (3, 3, 3, 3), the model (3, 3, 3, 2)" in str(caught.value)
     report = yolotf.load_darknet_weights(model, path, cfg=network, skip_mismatch=True)
-    assert [one.name for one in report.skipped] == ["crnn_1_input", "crnn_1_self", "crnn_1_output"]
+    assert [layer.name for layer in report.skipped] == [
+        "crnn_1_input",
+        "crnn_1_self",
+        "crnn_1_output",
+    ]
     assert "conv_lstm_2_vo" in report.loaded
 
 
@@ -184,7 +188,9 @@ def test_training_begins_every_batch_anew_and_learns_through_time():
         loss = tf.reduce_sum(outputs[-1] ** 2)  # of the last frame alone
     gradients = tape.gradient(loss, model.trainable_variables)
     assert all(gradient is not None for gradient in gradients)
-    kernel = [one is crnn.parts["self"].kernel for one in model.trainable_variables].index(True)
+    kernel = [
+        variable is crnn.parts["self"].kernel for variable in model.trainable_variables
+    ].index(True)
     assert np.abs(gradients[kernel].numpy()).max() > 0
     after = [state.numpy() for layer in (crnn, lstm) for state in layer.states]
     np.testing.assert_array_equal(np.concatenate(after, None), np.concatenate(kept, None))
@@ -200,10 +206,10 @@ def test_mixed_precision_keeps_floats(tmp_path):
     expected = loaded(network, path)(hand.frames()).numpy()
     model = build_model(network, dtype="mixed_bfloat16")
     yolotf.load_darknet_weights(model, path)
-    found = np.asarray(tf.cast(model(hand.frames()), tf.float32))
-    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())
+    actual = np.asarray(tf.cast(model(hand.frames()), tf.float32))
+    np.testing.assert_allclose(actual, expected, atol=0.05 * np.abs(expected).max())
     layer = model.get_layer("crnn_1")
-    assert {str(one.dtype) for one in layer.states} <= {"float32", "<dtype: 'float32'>"}
+    assert {str(state.dtype) for state in layer.states} <= {"float32", "<dtype: 'float32'>"}
 
 
 def test_vectors_go_in_as_one_position(tmp_path):
@@ -235,11 +241,11 @@ def test_safetensors_have_parts_and_nothing_that_is_kept(tmp_path):
     network, path = mixed(tmp_path)
     (tmp_path / "some.cfg").write_text(network.to_cfg())
     convert(path, tmp_path / "some.cfg", tmp_path / "model.safetensors")
-    found = safetensors.load_file(tmp_path / "model.safetensors")
-    assert "crnn_1_self/kernel" in found
-    assert "crnn_1_self_bn/moving_variance" in found
-    assert not any(name.startswith(("crnn_1/", "conv_lstm_2/")) for name in found)
-    assert sum(value.size for value in found.values()) == layout.floats(network)
+    tensors = safetensors.load_file(tmp_path / "model.safetensors")
+    assert "crnn_1_self/kernel" in tensors
+    assert "crnn_1_self_bn/moving_variance" in tensors
+    assert not any(name.startswith(("crnn_1/", "conv_lstm_2/")) for name in tensors)
+    assert sum(value.size for value in tensors.values()) == layout.floats(network)
 
 
 @pytest.mark.slow

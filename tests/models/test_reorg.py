@@ -123,9 +123,9 @@ def weights(tmp_path):
     return path
 
 
-def warnings_of(built, weights, told):
-    report = yolotf.load_darknet_weights(built, weights, cfg=told)
-    return [one for one in report.warnings if "[reorg]" in one]
+def warnings_of(built, weights, source_network):
+    report = yolotf.load_darknet_weights(built, weights, cfg=source_network)
+    return [warning for warning in report.warnings if "[reorg]" in warning]
 
 
 @pytest.mark.parametrize("name", list(WRONG))
@@ -170,11 +170,11 @@ def test_darknets_reorg_is_wrong_for_reorg3d(weights):
 
 @pytest.mark.parametrize("stride", [4])
 def test_other_strides(stride, tmp_path):
-    told = network(stride)
+    source_network = network(stride)
     path = tmp_path / "a.weights"
-    helpers.write_weights(path, told)
-    assert len(warnings_of(model(space_to_depth, stride), path, told)) == 1
-    assert warnings_of(model(darknet, stride), path, told) == []
+    helpers.write_weights(path, source_network)
+    assert len(warnings_of(model(space_to_depth, stride), path, source_network)) == 1
+    assert warnings_of(model(darknet, stride), path, source_network) == []
 
 
 def test_stock_network_is_known_without_a_cfg(tmp_path):

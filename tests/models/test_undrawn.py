@@ -70,12 +70,12 @@ def file_of(network, path):
 @pytest.mark.parametrize("network", [NETWORK, DENSE], ids=["convolutions", "dense"])
 def test_nothing_is_drawn_before_it_is_looked_at(network, drawings):
     model = seeded(network)
-    assert model.count_params() == sum(np.prod(one.shape) for one in model.weights)
+    assert model.count_params() == sum(np.prod(weight.shape) for weight in model.weights)
     model.summary(print_fn=lambda *_, **__: None)
     assert not drawings
     for values, other in zip(model.get_weights(), expected(network), strict=True):
         np.testing.assert_array_equal(values, other)
-    kernels = sum(one.ndim > 1 for one in model.get_weights())
+    kernels = sum(weight.ndim > 1 for weight in model.get_weights())
     assert kernels
     assert len(drawings) == 2 * kernels  # once each, and for what is expected
 
@@ -96,7 +96,7 @@ def in_function(model, _):
 def gradient(model, _):
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(tf.ones((1, 16, 16, 3))))
-    return [one.numpy() for one in tape.gradient(loss, model.trainable_variables)]
+    return [gradient.numpy() for gradient in tape.gradient(loss, model.trainable_variables)]
 
 
 def trained(model, _):
@@ -164,17 +164,17 @@ LOOKS = {
 @KERAS_3
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
 def test_whoever_looks_sees_what_keras_draws(look, tmp_path):
-    found = look(seeded(NETWORK), tmp_path)
+    looked = look(seeded(NETWORK), tmp_path)
     drawn = seeded(NETWORK)
     drawn.set_weights(expected(NETWORK))
-    for one, other in zip(found, look(drawn, tmp_path), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for actual, other in zip(looked, look(drawn, tmp_path), strict=True):
+        np.testing.assert_array_equal(actual, other)
 
 
 @KERAS_3
 def test_what_is_assigned_stays(drawings):
     model = seeded(NETWORK)
-    ones = [np.full(one.shape, 7, np.float32) for one in model.weights]
+    ones = [np.full(weight.shape, 7, np.float32) for weight in model.weights]
     model.set_weights(ones)
     for values in model.get_weights():
         assert (values == 7).all()
@@ -185,19 +185,19 @@ def test_what_is_assigned_stays(drawings):
 def test_threads_draw_once(drawings):
     model = seeded(NETWORK)
     start = threading.Barrier(8)
-    found = []
+    drawn = []
 
     def look():
         start.wait()
-        found.append(model.get_weights())
+        drawn.append(model.get_weights())
 
     threads = [threading.Thread(target=look) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(drawings) == sum(one.ndim > 1 for one in found[0])
-    for weights in found:
+    assert len(drawings) == sum(weight.ndim > 1 for weight in drawn[0])
+    for weights in drawn:
         for values, other in zip(weights, expected(NETWORK), strict=True):
             np.testing.assert_array_equal(values, other)
 
@@ -241,18 +241,18 @@ def test_a_model_built_with_its_file_draws_nothing(tmp_path, drawings):
 def test_a_model_built_with_a_backbone_draws_the_rest(tmp_path, drawings):
     content = numpy_loader.random_file(NETWORK.to_cfg())
     stored = numpy_loader.arrays(NETWORK.to_cfg(), content)
-    floats = sum(values.size for one, values in stored.items() if one.index < 2)
+    floats = sum(values.size for array, values in stored.items() if array.index < 2)
     path = tmp_path / "some.conv.2"
     path.write_bytes(content[: 20 + 4 * floats])
     model = seeded(NETWORK, weights=path)
-    for one, values in zip(model.weights, expected(NETWORK), strict=True):
-        name = (one.path if hasattr(one, "path") else one.name).partition("/")[0]
+    for weight, values in zip(model.weights, expected(NETWORK), strict=True):
+        name = (weight.path if hasattr(weight, "path") else weight.name).partition("/")[0]
         if name.startswith(("conv_0", "conv_1")):
-            assert (one.numpy() != values).any()
+            assert (weight.numpy() != values).any()
         elif LEGACY:  # where a seed is taken when something is drawn
-            assert one.numpy().std() == pytest.approx(values.std(), rel=0.2)
+            assert weight.numpy().std() == pytest.approx(values.std(), rel=0.2)
         else:
-            np.testing.assert_array_equal(one.numpy(), values)
+            np.testing.assert_array_equal(weight.numpy(), values)
     assert len(drawings) == 3 + 5  # and the five that are expected
 
 
