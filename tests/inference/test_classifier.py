@@ -17,7 +17,7 @@ from PIL import Image
 import yolotf
 from support.cfgs import conv, net, normalized
 from support.helpers import cfg_params, network_facts, write_weights
-from support.messages import refused, said
+from support.messages import refused, said, warned
 from yolotf.cli.commands import main
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import parse_cfg
@@ -268,7 +268,7 @@ def test_build_function_answers_probabilities(small):
     with refused(ValueError):
         build_function(parse_cfg(text), small(), any_size=True)
     assert function.image_spec(tf.float32).dtype == tf.float32
-    with pytest.warns(DeprecationWarning, match="images is called image_spec now"):
+    with warned(DeprecationWarning):
         assert function.images() == function.image_spec()
     short = small().with_name("short.weights")
     short.write_bytes(small().read_bytes()[:-40])
