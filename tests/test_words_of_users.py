@@ -143,7 +143,13 @@ def test_every_way_to_bind_a_name_is_searched(code: str, tmp_path: Path) -> None
     assert [use.phrase for use in check_words.banned_names(tmp_path / "code.py")] == ["one"]
 
 
-@pytest.mark.parametrize("code", ["self.found = 1", "f(one=1)", "print(one)", "def one(): pass"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("self.found = 1", "class A:\n    found: int", "class A:\n    found: int = 0"),
+        *("f(one=1)", "print(one)", "def one(): pass"),
+    ],
+)
 def test_attributes_arguments_and_functions_may_have_any_name(code: str, tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text(f"{code}\n")
     assert list(check_words.banned_names(tmp_path / "code.py")) == []

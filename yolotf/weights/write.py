@@ -319,7 +319,7 @@ class _Job:
                     outcome.offset,
                     outcome.end,
                     outcome.expected,
-                    outcome.actual,
+                    outcome.found,
                 )
             )
         return WriteStats(
@@ -415,7 +415,7 @@ class Result(NamedTuple):
     offset: int
     end: int
     expected: int
-    actual: int
+    found: int
     mapped: int
     threads: int
     checking_ns: int
