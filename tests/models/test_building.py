@@ -1,4 +1,4 @@
-"""What Keras models are built of, by the class of a section."""
+"""Builders of Keras layers, one for each section class."""
 
 import importlib
 
@@ -33,7 +33,7 @@ def test_a_section_without_a_builder_is_refused_by_name_and_line(monkeypatch):
     assert (caught.value.section, caught.value.line, caught.value.layer) == ("avgpool", 5, 0)
 
 
-def test_layers_are_known_by_the_module_that_programs_import():
+def test_layers_have_the_module_that_programs_import():
     layers = [
         value
         for name in keras_layers.__all__
@@ -46,7 +46,7 @@ def test_layers_are_known_by_the_module_that_programs_import():
         assert keras().saving.get_registered_name(layer) == f"yolotf>{layer.__name__}"
 
 
-def test_sections_that_store_are_told_by_their_numbers():
+def test_sections_that_store_floats_are_recognised_by_their_numbers():
     names = names_that_store()
     assert {"convolutional", "connected", "batchnorm", "local", "implicit", "shortcut"} <= {*names}
     assert not {"maxpool", "route", "yolo", "softmax"} & {*names}

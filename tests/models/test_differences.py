@@ -1,4 +1,4 @@
-"""Models whose floats fit and that compute otherwise than Darknet: one warning a kind."""
+"""Models whose floats match and that compute differently from Darknet: one warning a kind."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import yolotf
 from support import foreign_models, load_helpers
 from support.cfgs import conv, maxpool, net, normalized, route, section, yolo
 from support.foreign_models import HEAD, STYLES, L, Recorder
-from support.messages import warned
+from support.messages import said, warned
 from yolotf.models import differences
 from yolotf.models.keras_module import keras
 
@@ -31,7 +31,7 @@ NETWORK = yolotf.parse_cfg(CFG)
 
 
 def model(**changes):
-    """`CFG` by hand; each change makes something else of it."""
+    """The model of `CFG` by hand; `changes` replace layers or options of it."""
 
     def choose(name, usual):
         return changes.get(name, usual)
@@ -164,7 +164,7 @@ def reference(weights):
     return answer(built)
 
 
-def test_the_model_by_hand_computes_what_darknet_does(weights, reference):
+def test_hand_made_model_computes_what_darknet_does(weights, reference):
     right = model()
     assert yolotf.load_darknet_weights(right, weights, cfg=NETWORK).warnings == ()
     np.testing.assert_allclose(answer(right), reference, rtol=1e-4, atol=1e-4)
@@ -173,16 +173,16 @@ def test_the_model_by_hand_computes_what_darknet_does(weights, reference):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_one_warning_of_its_kind_with_the_layers(fault, weights, reference):
+def test_difference_is_one_warning_with_its_layers(fault, weights, reference):
     changes, kind, names = FAULTS[fault]
     wrong = model(**changes)
     report = yolotf.load_darknet_weights(wrong, weights, cfg=NETWORK)
-    differing = differences.differences(wrong, NETWORK, _assignments(wrong))
-    assert [difference.kind for difference in differing] == [kind], differing
-    assert report.warnings == (differing[0].message,)
+    listed = differences.differences(wrong, NETWORK, _assignments(wrong))
+    assert [difference.kind for difference in listed] == [kind], listed
+    assert report.warnings == (listed[0].message,)
     for name in names:
-        assert name in " ".join(differing[0].layers)
-        assert kind == "epsilon" or name in differing[0].message
+        assert name in " ".join(listed[0].layers)
+        assert kind == "epsilon" or name in listed[0].message
     assert not np.allclose(answer(wrong), reference, rtol=1e-3, atol=1e-3)
 
 
@@ -194,36 +194,36 @@ def _assignments(of):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_diagnose_and_save_say_the_same(fault, weights, tmp_path):
+def test_diagnose_and_save_warn_alike(fault, weights, tmp_path):
     from yolotf.loading.diagnose import against_model
 
     changes, kind, _ = FAULTS[fault]
     wrong = model(**changes)
     yolotf.load_darknet_weights(wrong, weights, cfg=NETWORK)
-    diagnosis = against_model(yolotf.diagnose(weights, NETWORK), wrong)
-    assert diagnosis.ok
-    assert [warning["kind"] for warning in diagnosis.warnings] == [kind]
-    assert diagnosis.to_dict()["warnings"][0]["layers"]
+    diagnosed = against_model(yolotf.diagnose(weights, NETWORK), wrong)
+    assert diagnosed.ok
+    assert [warning["kind"] for warning in diagnosed.warnings] == [kind]
+    assert diagnosed.to_dict()["warnings"][0]["layers"]
     with warned(UserWarning) as caught:
         yolotf.save_darknet_weights(wrong, tmp_path / "out.weights", network=NETWORK)
     assert len(caught) == 1
     if kind != "epsilon":
-        assert diagnosis.warnings[0]["message"] in str(caught[0].message)
+        assert diagnosed.warnings[0]["message"] in str(caught[0].message)
 
 
 SHOWN_ALONE = ("a slope of 0.3", "'same' at stride 2", "bilinear", "epsilon")
 
 
 @pytest.mark.parametrize("fault", SHOWN_ALONE)
-def test_what_no_darknet_does_is_seen_without_a_cfg(fault, weights):
+def test_arithmetic_unlike_darknets_is_seen_without_a_cfg(fault, weights):
     changes, kind, names = FAULTS[fault]
     wrong = model(**changes)
     (warning,) = yolotf.load_darknet_weights(wrong, weights).warnings
     (difference,) = differences.differences(wrong)
     assert (difference.kind, difference.message) == (kind, warning)
     assert names[0] in " ".join(difference.layers)
-    (said,) = yolotf.diagnose(weights, wrong).warnings
-    assert said["kind"] == kind
+    (diagnosed_warning,) = yolotf.diagnose(weights, wrong).warnings
+    assert diagnosed_warning["kind"] == kind
 
 
 EQUALS = {
@@ -247,7 +247,7 @@ EQUALS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", EQUALS)
-def test_what_computes_the_same_is_not_warned_of(way, weights, reference):
+def test_equal_arithmetic_is_not_warned_of(way, weights, reference):
     if keras().__name__ == "tf_keras" and "mish" in way:
         pytest.skip("tf_keras joins it with the convolution, which a CPU cannot do")
     right = model(**EQUALS[way])
@@ -258,18 +258,18 @@ def test_what_computes_the_same_is_not_warned_of(way, weights, reference):
 @pytest.mark.slow
 @pytest.mark.parametrize("with_cfg", [False, True])
 @pytest.mark.parametrize("style", STYLES)
-def test_of_the_public_projects_models_only_the_epsilon_is_told(style, with_cfg, tmp_path):
+def test_models_of_public_projects_are_warned_of_epsilon_only(style, with_cfg, tmp_path):
     path = foreign_models.weights_file(tmp_path / "small.weights")
     options = {"cfg": foreign_models.CFG} if with_cfg else {}
     (warning,) = yolotf.load_darknet_weights(STYLES[style](Recorder()), path, **options).warnings
-    assert "epsilon 0.001" in warning
+    said(warning)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("with_cfg", [False, True])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("fault", ["slope", "same", "bilinear"])
-def test_every_style_shows_its_faults(style, with_cfg, fault, tmp_path, monkeypatch):
+def test_differences_are_found_in_every_style(style, with_cfg, fault, tmp_path, monkeypatch):
     path = foreign_models.weights_file(tmp_path / "small.weights")
     kind = {"slope": "leaky_slope", "same": "padding", "bilinear": "upsampling"}[fault]
     if fault == "slope":

@@ -1,4 +1,4 @@
-"""What a model holds before anything is loaded: drawn as Darknet draws it, and seeded by Keras."""
+"""Initial weights of a model: drawn from Darknet's distributions, seeded by Keras."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def check_array(role, values):
         if name != "implicit" and ("filters" in text or "connected" in text or "_per_" in text)
     ],
 )
-def test_every_array_of_a_section_begins_as_darknets(name, tmp_path):
+def test_every_array_of_a_section_is_initialized_as_darknets(name, tmp_path):
     keras().utils.set_random_seed(1)
     network = yolotf.parse_cfg(sections.around(sections.SECTIONS[name]))
     content = saved(yolotf.build_model(network), tmp_path / "some.weights")
@@ -77,7 +77,7 @@ def test_every_array_of_a_section_begins_as_darknets(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_every_part_of_a_recurrent_section_begins_as_darknets(name, tmp_path):
+def test_every_part_of_a_recurrent_section_is_initialized_as_darknets(name, tmp_path):
     keras().utils.set_random_seed(1)
     network = yolotf.parse_cfg(recurrent_by_hand.NET + RECURRENT[name] + "\n")
     content = saved(yolotf.build_model(network), tmp_path / "some.weights")[20:]
@@ -103,7 +103,7 @@ def kernels(model):
     return [values for values in model.get_weights() if values.ndim == 4]
 
 
-def test_keras_seeds_what_is_drawn():
+def test_keras_seed_determines_the_kernels():
     network = yolotf.parse_cfg(SMALL)
 
     def built(seed):
@@ -117,14 +117,14 @@ def test_keras_seeds_what_is_drawn():
         assert (kernel != different).mean() > 0.99
 
 
-def test_kernels_of_one_shape_are_drawn_apart():
+def test_kernels_of_equal_shape_are_drawn_independently():
     text = net(16) + 3 * normalized(3, 3)
-    first, other, third = kernels(yolotf.build_model(yolotf.parse_cfg(text)))
-    assert (first != other).all()
-    assert (other != third).all()
+    first, second, third = kernels(yolotf.build_model(yolotf.parse_cfg(text)))
+    assert (first != second).all()
+    assert (second != third).all()
 
 
-def test_a_model_that_is_built_from_its_configuration_is_drawn_anew():
+def test_model_built_from_its_configuration_is_drawn_anew():
     keras().utils.set_random_seed(1)
     kinds = ("shared_kernel", "depthwise_multiplier", "local", "connected")
     text = sections.around("\n".join(sections.SECTIONS[kind] for kind in kinds))

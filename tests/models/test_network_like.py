@@ -1,4 +1,4 @@
-"""The network that a model of unknown origin is compared with: it stores what the model holds."""
+"""`network_like`: the network that stands for a model of unknown origin in a diagnosis."""
 
 import numpy as np
 import pytest
@@ -46,13 +46,13 @@ def stored(network):
 def test_every_section_stores_as_much_as_in_its_cfg(section, tmp_path):
     text = text_with(section)
     network = yolotf.parse_cfg(text)
-    described = network_like(reloaded(text, tmp_path))
-    assert stored(described) == stored(network)
+    reconstructed = network_like(reloaded(text, tmp_path))
+    assert stored(reconstructed) == stored(network)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("change", [b"\0" * 8, None, b"\0" * 4000])
-def test_a_wrong_file_for_a_reloaded_model_is_a_mismatch(section, change, tmp_path):
+def test_wrong_file_for_a_reloaded_model_is_a_mismatch(section, change, tmp_path):
     text = text_with(section)
     model = reloaded(text, tmp_path)
     before = load_helpers.snapshot(model)
@@ -67,7 +67,7 @@ def test_a_wrong_file_for_a_reloaded_model_is_a_mismatch(section, change, tmp_pa
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_the_right_file_of_a_reloaded_model_fits(section, tmp_path):
+def test_right_file_of_a_reloaded_model_matches(section, tmp_path):
     text = text_with(section)
     path = tmp_path / "right.weights"
     path.write_bytes(load_helpers.content(text))
@@ -76,7 +76,7 @@ def test_the_right_file_of_a_reloaded_model_fits(section, tmp_path):
     yolotf.load_darknet_weights(model, path)
 
 
-def test_weights_of_a_shape_that_no_section_has_count_as_they_are(tmp_path):
+def test_weights_of_an_unknown_shape_count_as_they_are(tmp_path):
     class Scaled(L.Layer):
         def build(self, shape):
             self.shortcut = self.add_weight(name="shortcut", shape=shape[-1:], initializer="ones")
@@ -124,7 +124,7 @@ def test_kernels_that_are_not_square_count_as_they_are(size, norm, tmp_path):
 
 
 @pytest.mark.parametrize("style", foreign_models.STYLES)
-def test_joined_layers_read_what_their_kernels_have(style, tmp_path):
+def test_joined_layers_have_the_channels_of_their_kernels(style, tmp_path):
     record = Recorder()
     model = foreign_models.STYLES[style](record)
     network = network_like(model)
@@ -140,7 +140,7 @@ def test_joined_layers_read_what_their_kernels_have(style, tmp_path):
 
 @pytest.mark.parametrize("style", foreign_models.STYLES)
 def test_another_class_count_is_a_change_of_one_layer(style, tmp_path):
-    """A file whose two heads have five classes: each head is another one by as much."""
+    """In a file of five classes, both heads differ from the model's by equally many filters."""
     model = foreign_models.STYLES[style](Recorder())
     text = foreign_models.CFG.replace("filters=18", "filters=30").replace("classes=1", "classes=5")
     path = tmp_path / "five.weights"
@@ -150,7 +150,7 @@ def test_another_class_count_is_a_change_of_one_layer(style, tmp_path):
     assert caught.value.diagnosis.to_dict()["causes"]
 
 
-def test_a_head_of_other_filters_is_named(tmp_path):
+def test_head_with_other_filters_is_the_cause(tmp_path):
     text = NET + conv(16, 3, batch_normalize=1, activation="leaky") + conv(18) + HEAD
     path = tmp_path / "file.weights"
     path.write_bytes(load_helpers.content(text.replace("filters=18", "filters=24")))

@@ -1,4 +1,4 @@
-"""Raw heads against OpenCV's importer, which reads cfg and weights with code of its own.
+"""Raw heads against OpenCV's importer, which reads cfg and weights with its own code.
 
 OpenCV's batch normalization has an epsilon of 1e-6, Darknet's and ours is 1e-5. On random files
 the variances are so large that float32 cannot tell (`calibrated_weights`). On real files the
@@ -20,11 +20,11 @@ TOLERANCE = 1e-4
 LARGEST = 62_200_000
 """Networks of more floats, those above yolov3's, are made thin."""
 DEEP = ("cspx-p7", "yolov4-p")
-"""They halve the picture six or seven times."""
+"""Networks that halve the image six or seven times."""
 
 
 def opencv_heads(network, content, pictures):
-    """What enters each head, NHWC, as OpenCV computes it."""
+    """The input of each head, NHWC, as OpenCV computes it."""
     sections = list(network.sections)
     for head in network.heads:
         # OpenCV insists on num= being the number of anchors that are written, and not all cfgs
@@ -49,8 +49,8 @@ def opencv_heads(network, content, pictures):
         assert names[-1] in present
     # One by one: OpenCV's scale_channels knows no batches.
     outputs = []
-    for picture in pictures:
-        net.setInput(picture.transpose(2, 0, 1)[None])
+    for image in pictures:
+        net.setInput(image.transpose(2, 0, 1)[None])
         outputs.append(net.forward(names))
     return [np.concatenate(head).transpose(0, 2, 3, 1) for head in zip(*outputs, strict=True)]
 
@@ -63,14 +63,14 @@ def heads_of(model, pictures):
 
 def assert_same_heads(network, ours, theirs):
     assert len(ours) == len(theirs) == len(network.heads) > 0
-    for head, our_head, other in zip(network.heads, ours, theirs, strict=True):
-        our_head = np.asarray(our_head)
-        assert our_head.shape == other.shape == (2, *head.input_shape)
-        largest = np.abs(other).max()
-        assert other.std() > 1e-2 * largest, "a head that is constant proves nothing"
+    for head, actual, expected in zip(network.heads, ours, theirs, strict=True):
+        actual = np.asarray(actual)
+        assert actual.shape == expected.shape == (2, *head.input_shape)
+        largest = np.abs(expected).max()
+        assert expected.std() > 1e-2 * largest, "a head that is constant proves nothing"
         if network.layers[head.index - 1].activation == "logistic":
-            assert np.median(np.abs(other - 0.5)) < 0.49, "nor one of zeros and ones"
-        assert np.abs(our_head - other).max() <= TOLERANCE * largest
+            assert np.median(np.abs(expected - 0.5)) < 0.49, "nor one of zeros and ones"
+        assert np.abs(actual - expected).max() <= TOLERANCE * largest
 
 
 def small(path):

@@ -1,4 +1,4 @@
-"""Saved models that could run code are not loaded; the code here does nothing."""
+"""Saved models that could run code are refused; the code in these tests does nothing."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def test_a_model_with_a_lambda_is_loaded_only_if_trusted(ending, tmp_path, capsy
     weights = tmp_path / "a.weights"
     weights.write_bytes(numpy_loader.random_file(CFG))
     assert commands.main(["check", str(weights), "--model", str(path)]) == 2
-    assert "is a Lambda" in capsys.readouterr().err
+    messages.said(messages.reported(capsys.readouterr().err))
     assert saved.read_model(path, trust=True).get_layer("mine") is not None
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_models_of_layers_alone_are_loaded(ending, tmp_path):
+def test_models_of_library_layers_are_loaded(ending, tmp_path):
     path = tmp_path / f"m{ending}"
     build_model(parse_cfg(CFG)).save(path)
     assert len(saved.read_model(path).layers) == 2
 
 
 def with_config(path, change):
-    """The same .keras file with another description."""
+    """Rewrites the description of the layers in a .keras file."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     config = json.loads(members["config.json"])
@@ -80,7 +80,7 @@ def test_a_class_of_another_module_is_not_imported(tmp_path):
     ("function", "refused"),
     [("nn.leaky_relu", False), ("math.tanh", False), ("io.gfile.rmtree", True), ("concat", False)],
 )
-def test_functions_of_tensorflow_that_only_compute_are_fine(function, refused):
+def test_functions_of_tensorflow_that_only_compute_are_accepted(function, refused):
     layer = {"class_name": "TFOpLambda", "config": {"name": "op", "function": function}}
     if refused:
         with messages.refused(YolotfError):
@@ -89,7 +89,7 @@ def test_functions_of_tensorflow_that_only_compute_are_fine(function, refused):
         saved._check({"config": {"layers": [layer]}}, "m.h5")
 
 
-def test_a_file_of_the_other_keras_is_a_sentence(tmp_path):
+def test_file_of_the_other_keras_is_refused(tmp_path):
     path = harmless(tmp_path / "m.keras", keras.layers.ReLU())
     other = "2.19.0" if keras.__version__.startswith("3") else "3.5.0"
     with zipfile.ZipFile(path) as archive:
@@ -103,7 +103,7 @@ def test_a_file_of_the_other_keras_is_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89HDF\r\n\x1a\n" + b"\0" * 600])
-def test_what_is_no_model_is_a_sentence(content, ending, tmp_path):
+def test_file_that_is_no_model_is_refused(content, ending, tmp_path):
     path = tmp_path / f"m{ending}"
     path.write_bytes(content)
     with pytest.raises((YolotfError, OSError)):

@@ -1,4 +1,4 @@
-"""Models under tfmot, the model optimization toolkit of tf_keras; see `make test-tfmot`."""
+"""Models pruned and quantized by tfmot, tf_keras' optimization toolkit; see `make test-tfmot`."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ except yolotf.WeightsMismatch as error:
 
 @pytest.mark.skipif(FOLDER is None, reason="needs tfmot, see make test-tfmot")
 @pytest.mark.parametrize("network", ["yolov4-tiny", "small"])
-def test_models_are_pruned_and_quantized_and_a_load_says_so(network, tmp_path, official_tiny):
+def test_pruned_and_quantized_models_are_recognised(network, tmp_path, official_tiny):
     """yolov4-tiny has slices of channels, SMALL a depthwise convolution."""
     weights = official_tiny.weights
     if network == "small":

@@ -1,4 +1,4 @@
-"""Kernels that are drawn when somebody looks at them: never before, never later."""
+"""Kernels are drawn when they are first read, and never if a load fills them."""
 
 import copy
 import os
@@ -36,7 +36,7 @@ DENSE = yolotf.parse_cfg(net(8) + normalized(4, 3) + "[connected]\noutput=4\nact
 
 @pytest.fixture
 def drawings(monkeypatch):
-    """The shapes of what Keras draws."""
+    """A list with the shape of every array that Keras draws."""
     shapes = []
     initializer = keras().initializers.RandomUniform
     call = initializer.__call__
@@ -55,8 +55,8 @@ def seeded(network, seed=3, **options):
 
 
 def expected(network, seed=3):
-    """What the kernels of a seed are: those of a model of which all are looked at at once."""
-    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():  # where nothing is put off
+    """The weights of a seed, from a model whose kernels are all drawn when it is built."""
+    with tf.distribute.OneDeviceStrategy("/cpu:0").scope():  # draws at once
         return seeded(network, seed).get_weights()
 
 
@@ -68,14 +68,14 @@ def file_of(network, path):
 
 @KERAS_3
 @pytest.mark.parametrize("network", [NETWORK, DENSE], ids=["convolutions", "dense"])
-def test_nothing_is_drawn_before_it_is_looked_at(network, drawings):
+def test_kernels_are_drawn_when_first_read(network, drawings):
     model = seeded(network)
-    assert model.count_params() == sum(np.prod(weight.shape) for weight in model.weights)
+    assert model.count_params() == sum(np.prod(variable.shape) for variable in model.weights)
     model.summary(print_fn=lambda *_, **__: None)
     assert not drawings
     for values, other in zip(model.get_weights(), expected(network), strict=True):
         np.testing.assert_array_equal(values, other)
-    kernels = sum(weight.ndim > 1 for weight in model.get_weights())
+    kernels = sum(values.ndim > 1 for values in model.get_weights())
     assert kernels
     assert len(drawings) == 2 * kernels  # once each, and for what is expected
 
@@ -96,7 +96,7 @@ def in_function(model, _):
 def gradient(model, _):
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(tf.ones((1, 16, 16, 3))))
-    return [gradient.numpy() for gradient in tape.gradient(loss, model.trainable_variables)]
+    return [values.numpy() for values in tape.gradient(loss, model.trainable_variables)]
 
 
 def trained(model, _):
@@ -163,18 +163,18 @@ LOOKS = {
 @pytest.mark.slow
 @KERAS_3
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS.keys())
-def test_whoever_looks_sees_what_keras_draws(look, tmp_path):
-    looked = look(seeded(NETWORK), tmp_path)
+def test_every_reader_sees_what_keras_draws(look, tmp_path):
+    seen = look(seeded(NETWORK), tmp_path)
     drawn = seeded(NETWORK)
     drawn.set_weights(expected(NETWORK))
-    for actual, other in zip(looked, look(drawn, tmp_path), strict=True):
-        np.testing.assert_array_equal(actual, other)
+    for value, expected_value in zip(seen, look(drawn, tmp_path), strict=True):
+        np.testing.assert_array_equal(value, expected_value)
 
 
 @KERAS_3
-def test_what_is_assigned_stays(drawings):
+def test_assigned_values_are_kept(drawings):
     model = seeded(NETWORK)
-    ones = [np.full(weight.shape, 7, np.float32) for weight in model.weights]
+    ones = [np.full(variable.shape, 7, np.float32) for variable in model.weights]
     model.set_weights(ones)
     for values in model.get_weights():
         assert (values == 7).all()
@@ -182,28 +182,28 @@ def test_what_is_assigned_stays(drawings):
 
 @pytest.mark.slow
 @KERAS_3
-def test_threads_draw_once(drawings):
+def test_concurrent_readers_draw_once(drawings):
     model = seeded(NETWORK)
     start = threading.Barrier(8)
-    drawn = []
+    seen = []
 
     def look():
         start.wait()
-        drawn.append(model.get_weights())
+        seen.append(model.get_weights())
 
     threads = [threading.Thread(target=look) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(drawings) == sum(weight.ndim > 1 for weight in drawn[0])
-    for weights in drawn:
+    assert len(drawings) == sum(values.ndim > 1 for values in seen[0])
+    for weights in seen:
         for values, other in zip(weights, expected(NETWORK), strict=True):
             np.testing.assert_array_equal(values, other)
 
 
 @KERAS_3
-def test_a_load_draws_nothing_it_fills(tmp_path, drawings):
+def test_load_draws_no_kernel_that_it_fills(tmp_path, drawings):
     path = file_of(NETWORK, tmp_path / "some.weights")
     model = seeded(NETWORK)
     yolotf.load_darknet_weights(model, path)
@@ -213,7 +213,7 @@ def test_a_load_draws_nothing_it_fills(tmp_path, drawings):
 
 
 @KERAS_3
-def test_a_refused_load_leaves_undrawn_what_was(tmp_path, drawings):
+def test_refused_load_draws_nothing(tmp_path, drawings):
     content = numpy_loader.random_file(NETWORK.to_cfg())
     # The first variance: behind beta, gamma and mean of 8 filters.
     damaged = bytearray(content)
@@ -227,7 +227,7 @@ def test_a_refused_load_leaves_undrawn_what_was(tmp_path, drawings):
         np.testing.assert_array_equal(values, other)
 
 
-def test_a_model_built_with_its_file_draws_nothing(tmp_path, drawings):
+def test_model_built_with_its_file_draws_nothing(tmp_path, drawings):
     path = file_of(NETWORK, tmp_path / "some.weights")
     model = yolotf.build_model(NETWORK, weights=path)
     yolotf.save_darknet_weights(model, tmp_path / "again.weights")
@@ -238,25 +238,25 @@ def test_a_model_built_with_its_file_draws_nothing(tmp_path, drawings):
     assert maximum == pytest.approx(np.sqrt(2 / 27))
 
 
-def test_a_model_built_with_a_backbone_draws_the_rest(tmp_path, drawings):
+def test_model_built_with_a_backbone_draws_the_rest(tmp_path, drawings):
     content = numpy_loader.random_file(NETWORK.to_cfg())
     stored = numpy_loader.arrays(NETWORK.to_cfg(), content)
     floats = sum(values.size for array, values in stored.items() if array.index < 2)
     path = tmp_path / "some.conv.2"
     path.write_bytes(content[: 20 + 4 * floats])
     model = seeded(NETWORK, weights=path)
-    for weight, values in zip(model.weights, expected(NETWORK), strict=True):
-        name = (weight.path if hasattr(weight, "path") else weight.name).partition("/")[0]
+    for variable, values in zip(model.weights, expected(NETWORK), strict=True):
+        name = (variable.path if hasattr(variable, "path") else variable.name).partition("/")[0]
         if name.startswith(("conv_0", "conv_1")):
-            assert (weight.numpy() != values).any()
+            assert (variable.numpy() != values).any()
         elif LEGACY:  # where a seed is taken when something is drawn
-            assert weight.numpy().std() == pytest.approx(values.std(), rel=0.2)
+            assert variable.numpy().std() == pytest.approx(values.std(), rel=0.2)
         else:
-            np.testing.assert_array_equal(weight.numpy(), values)
+            np.testing.assert_array_equal(variable.numpy(), values)
     assert len(drawings) == 3 + 5  # and the five that are expected
 
 
-def test_what_a_build_refuses_it_says_as_a_load(tmp_path):
+def test_build_refuses_as_a_load_does(tmp_path):
     other = yolotf.parse_cfg(net(16) + normalized(8, 3) + conv(18) + yolo())
     path = file_of(other, tmp_path / "some.weights")
     with pytest.raises(yolotf.WeightsMismatch) as refused:
@@ -268,7 +268,7 @@ def test_what_a_build_refuses_it_says_as_a_load(tmp_path):
         yolotf.build_model(7, weights=path)
 
 
-def test_a_build_warns_of_what_a_report_would(tmp_path):
+def test_build_warns_of_what_a_report_lists(tmp_path):
     path = tmp_path / "some.weights"
     content = numpy_loader.random_file(NETWORK.to_cfg())
     # A header of 16 bytes under a version that asks for 20.
@@ -278,7 +278,7 @@ def test_a_build_warns_of_what_a_report_would(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_bfloat16"])
-def test_a_build_casts_to_the_type_it_was_given(dtype, tmp_path):
+def test_build_casts_to_the_given_type(dtype, tmp_path):
     path = file_of(NETWORK, tmp_path / "some.weights")
     half = yolotf.build_model(NETWORK, weights=path, dtype=dtype).get_layer("conv_0")
     whole = yolotf.build_model(NETWORK, weights=path).get_layer("conv_0")
@@ -289,7 +289,7 @@ def test_a_build_casts_to_the_type_it_was_given(dtype, tmp_path):
 
 @pytest.mark.slow
 @KERAS_3
-def test_tf_keras_builds_with_a_file_likewise():
+def test_tf_keras_models_are_built_with_a_file_alike():
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__),
