@@ -156,7 +156,8 @@ def test_ctrl_c_at_the_start_ends_without_a_traceback(seconds, files):
     time.sleep(seconds - 0.08)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=60)
-    assert process.returncode in (130, 0), (output, error)
+    # The signal ends the process if it comes while Python ends; a shell calls that 130, too.
+    assert process.returncode in (130, 0, -signal.SIGINT), (output, error)
     assert "Traceback" not in error
     if seconds == 0.08:
         assert process.returncode == 130

@@ -51,10 +51,10 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
     if result.unlabelled:
-        images = plural(len(result.unlabelled), "image")
+        count = len(result.unlabelled)
         arguments.note(
-            f"{images} without a label count as wrong, as in Darknet; the first: "
-            f"{result.unlabelled[0]}"
+            f"{plural(count, 'image')} without a label {'counts' if count == 1 else 'count'} as "
+            f"wrong, as in Darknet; the first: {result.unlabelled[0]}"
         )
     for path, error in result.unread:
         say(f"yolotf: {path}: {error}")

@@ -319,7 +319,7 @@ def _count_hits(
             try:
                 image = read_picture(path, channels, max_pixels=max_pixels)
             except (OSError, ValueError) as error:  # noqa: PERF203 (each may fail)
-                unread.append((str(path), reason(error)))
+                unread.append((str(path), reason(path, error)))
             else:
                 arrays.append(image)
                 expected.append(class_id)

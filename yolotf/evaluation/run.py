@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 from yolotf._public import public, renamed, warn_caller
@@ -156,7 +157,7 @@ def evaluate(
         about=about,
     )
     result = dataclasses.replace(
-        result, unread=tuple((str(image.path), reason(error)) for image, error in unread)
+        result, unread=tuple((str(image.path), reason(image.path, error)) for image, error in unread)
     )
     if data.coco is None:
         return result
@@ -200,6 +201,7 @@ def _check_images(data: DataSet) -> None:
     )
 
 
-def reason(error: Exception) -> str:
-    """Returns why an image cannot be read, in a few words."""
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+def reason(path: Path, error: Exception) -> str:
+    """Returns why the image at `path` cannot be read, without the path."""
+    message = (isinstance(error, OSError) and error.strerror) or str(error)
+    return message.removeprefix(f"{path}: ")
