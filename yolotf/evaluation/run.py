@@ -157,7 +157,8 @@ def evaluate(
         about=about,
     )
     result = dataclasses.replace(
-        result, unread=tuple((str(image.path), reason(image.path, error)) for image, error in unread)
+        result,
+        unread=tuple((str(image.path), reason(image.path, error)) for image, error in unread),
     )
     if data.coco is None:
         return result
