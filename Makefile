@@ -38,7 +38,7 @@ test: $(VENV)/built ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST)
 
 test-fast: $(VENV)/built ## run the quick tests: a minute on two cores
-	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not shared" $(PYTEST)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not shared and not ray" $(PYTEST)
 
 # What computes, as on processors where TensorFlow leaves oneDNN off, and where oneDNN has no
 # AVX-512. That all three give the same answers is in every run (test_processors.py).

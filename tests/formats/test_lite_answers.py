@@ -184,6 +184,7 @@ def test_interpreter_can_resize_the_batch_of_decoded_boxes(tmp_path):
         np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reverse_outputs", [False, True])
 def test_litert_has_outputs_in_order_and_by_name(reverse_outputs, tmp_path):
     litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs ai-edge-litert")

@@ -568,6 +568,7 @@ def test_an_endless_url_for_which_no_network_is_known(store, model, monkeypatch)
             load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cfg_file, tmp_path):
     url = store.url("/a.weights")
@@ -581,6 +582,7 @@ def test_a_silent_server_is_given_up_after_the_time_limit(door, store, model, cf
     assert time.monotonic() - started < 25  # it is silent for 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "inspect", "convert", "detect", "classify"])
 def test_commands_have_the_time_limit(command, store, cfg_file, tmp_path, capsys):
     url = store.url("/a.weights")
@@ -610,6 +612,7 @@ def test_server_that_drips_is_given_up_like_a_silent_one(store, model):
         yolotf.load_darknet_weights(model, url, timeout=0.5)
 
 
+@pytest.mark.slow
 def test_slow_server_that_keeps_sending_is_waited_for(store, model, expected):
     """Each range comes within the time limit; all of them together take longer."""
     loading.scramble(model)
