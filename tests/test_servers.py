@@ -233,21 +233,18 @@ def test_litserve(as_list, folder, detector, images):
         assert_found(answer, detector(image))
 
 
+def bentoml(port):
+    """The command that serves the recipe in bento.py."""
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    return ["bentoml", "serve", "bento:DetectorService", *address]
+
+
 @with_servers
 def test_bentoml(folder, detector, images):
     (folder / "bento.py").write_text(recipe("bento.py"))
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    command = [
-        "bentoml",
-        "serve",
-        "bento:DetectorService",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    with serving(folder, command, f"{address}/readyz"):
+    with serving(folder, bentoml(port), f"{address}/readyz"):
 
         def ask(batch):
             return post(f"{address}/detect", {"images": [image.tolist() for image in batch]})
@@ -269,16 +266,7 @@ def test_bentoml_without_a_type_hands_over_int64(folder, images):
     content = recipe("bento.py").replace('Annotated[np.ndarray, DType("uint8")]', "np.ndarray")
     (folder / "bento.py").write_text(content)
     port = free_port()
-    command = [
-        "bentoml",
-        "serve",
-        "bento:DetectorService",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    with serving(folder, command, f"http://127.0.0.1:{port}/readyz") as log:
+    with serving(folder, bentoml(port), f"http://127.0.0.1:{port}/readyz") as log:
         with pytest.raises(urllib.error.HTTPError, match="500"):
             post(f"http://127.0.0.1:{port}/detect", {"images": [images[0].tolist()]})
         assert "an array of int64 is not an image" in log.read_text()
