@@ -37,9 +37,9 @@ from common import make_weights, print_table
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from support import diagnosis_cases, edited_cfgs, helpers
+from yolotf import diagnosis
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import WeightsMismatch, YolotfError
 from yolotf.weights import layout, op_library, write
 from yolotf.weights.file import WeightsFile

@@ -4,9 +4,9 @@ from .darknet.cfg import Network as Network
 from .darknet.cfg import parse_cfg as parse_cfg
 from .darknet.class_names import read_names as read_names
 from .darknet.stock import network as network
-from .diagnosis.result import Diagnosis as Diagnosis
-from .diagnosis.result import Inspection as Inspection
-from .diagnosis.result import inspect as inspect
+from .diagnosis.file_diagnosis import Diagnosis as Diagnosis
+from .diagnosis.inspection import Inspection as Inspection
+from .diagnosis.inspection import inspect as inspect
 from .errors import CfgError as CfgError
 from .errors import ContentError as ContentError
 from .errors import EngineError as EngineError

@@ -53,6 +53,7 @@ HOMES = {
     "diagnosis.explanation": "diagnosis.hypotheses",
     "diagnosis.facts": "diagnosis.summary_lines",
     "diagnosis.findings": "diagnosis.causes",
+    "diagnosis.result": "diagnosis",
     "diagnosis.rows": "diagnosis.layer_table",
     "diagnosis.search": "diagnosis.scoring",
     "diagnosis.subject": "diagnosis.target",

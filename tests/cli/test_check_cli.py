@@ -9,10 +9,10 @@ import pytest
 import yolotf
 from support import cfgs, helpers
 from support.messages import refused, said
+from yolotf import diagnosis
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis import result as diagnosis
 from yolotf.models import network_like as model_network
 from yolotf.models.build import build_model, read_model
 from yolotf.models.keras_module import keras

@@ -12,9 +12,9 @@ from PIL import Image
 
 import yolotf
 from support import helpers
+from yolotf import diagnosis
 from yolotf.cli import main
 from yolotf.diagnosis import render
-from yolotf.diagnosis import result as diagnosis
 
 EVIL = "ev\x1b[31mil\x07\u202e\x9b2J"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

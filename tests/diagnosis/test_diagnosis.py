@@ -22,10 +22,10 @@ from support import diagnosis_cases, helpers, weights_files
 from support.cfgs import conv, maxpool, net, normalized, yolo
 from support.diagnosis_cases import has_fields
 from support.messages import refused, said
-from yolotf import errors
+from yolotf import diagnosis, errors
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis import result as diagnosis
+from yolotf.diagnosis.layer_table import Divergence
 from yolotf.weights import catalog as _known
 from yolotf.weights import catalog_build, layout, statistics
 
@@ -541,7 +541,7 @@ def test_another_class_count_is_named_with_the_lines_to_change(
     head = small.heads[0]
     assert f"small.cfg:{head.line_of('classes')}" in cause.fix
     assert f"filters={3 * (5 + classes)}" in cause.fix
-    assert result.first_divergence == diagnosis.Divergence(
+    assert result.first_divergence == Divergence(
         4, "convolutional", small.layers[4].line, "bias", 20 + layout.segments(small)[-2].offset
     )
 

@@ -493,7 +493,7 @@ def dripping(store, url):
 
 def loads(url, model, cfg, tmp_path, **options):
     """Every entry point that reads weights, by name; each reads `url` when it is called."""
-    from yolotf.diagnosis import result
+    from yolotf.diagnosis import inspect
     from yolotf.formats.convert import convert
     from yolotf.loading.build import build_model
 
@@ -510,7 +510,7 @@ def loads(url, model, cfg, tmp_path, **options):
         "reload": reload,
         "build_function": lambda: yolotf.build_function(cfg, url, **options),
         "convert": lambda: convert(url, cfg, tmp_path / "a.weights.h5", **options),
-        "inspect": lambda: result.inspect(url, network, **options),
+        "inspect": lambda: inspect(url, network, **options),
         "diagnose": lambda: failing(yolotf.diagnose(url, network, **options)),
         "diagnose a model": lambda: failing(yolotf.diagnose(url, model, **options)),
     }
@@ -552,13 +552,13 @@ def test_no_more_is_read_of_an_endless_url_than_fits(door, store, model, cfg_fil
 
 
 def test_an_endless_url_for_which_no_network_is_known(store, model, monkeypatch):
-    from yolotf.diagnosis import result
+    from yolotf.diagnosis import inspect
 
     url = store.url("/a.weights")
     endless(store, url)
     monkeypatch.setattr(fetching, "MAX_UNSTATED_BYTES", 5000)
     for load in (
-        lambda: result.inspect(url),
+        lambda: inspect(url),
         lambda: yolotf.load_darknet_weights(model, url, by_name=True),
     ):
         with (
@@ -802,7 +802,7 @@ def test_backbone_is_recognised_by_the_end_of_its_url(in_memory, model):
 
 def test_every_entry_point_takes_a_url(in_memory, tmp_path, capsys):
     """Covers functions, reload, detection, conversion, diagnosis, inspection and commands."""
-    from yolotf.diagnosis import result
+    from yolotf.diagnosis import inspect
     from yolotf.formats.convert import convert
     from yolotf.inference import Detector, build_function
 
@@ -826,7 +826,7 @@ def test_every_entry_point_takes_a_url(in_memory, tmp_path, capsys):
     assert list(dict.fromkeys(stages)) == ["downloading", "building", "loading", "writing"]
     assert yolotf.diagnose(url, cfg).ok
     assert yolotf.diagnose(CONTENT[:100], cfg).path == "<bytes>"
-    assert result.inspect(url).path == url
+    assert inspect(url).path == url
 
     assert cli.main(["inspect", url]) == 0
     assert url in capsys.readouterr().out.replace("\n", "")

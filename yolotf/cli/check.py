@@ -9,7 +9,8 @@ from typing import Any
 from yolotf.cli import arguments
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
-from yolotf.diagnosis import render, result
+from yolotf.diagnosis import file_diagnosis, render
+from yolotf.diagnosis.file_diagnosis import Diagnosis
 from yolotf.files import output_target
 from yolotf.weights.file import WeightsFile
 
@@ -50,7 +51,7 @@ def main(parsed: argparse.Namespace) -> int:
             opened = arguments.open_weights(parsed.file, expected, parsed.timeout)
             file = stack.enter_context(opened)
         except OSError as error:  # a URL that does not exist or denies access
-            diagnosis = result.unreadable(parsed.file, error, _network(parsed, model))
+            diagnosis = file_diagnosis.unreadable(parsed.file, error, _network(parsed, model))
         else:
             diagnosis = _diagnose(file, parsed, model)
         if parsed.html:
@@ -79,15 +80,15 @@ def _network(parsed: argparse.Namespace, model: Any) -> Network:
     return network_like(model)
 
 
-def _diagnose(file: WeightsFile, parsed: argparse.Namespace, model: Any) -> result.Diagnosis:
+def _diagnose(file: WeightsFile, parsed: argparse.Namespace, model: Any) -> Diagnosis:
     network = parsed.cfg
     if network and parsed.dialect:
         network = as_network(network, dialect=parsed.dialect)
     if model is None:
-        return result.diagnose(file, network, classes=parsed.classes)
+        return file_diagnosis.diagnose(file, network, classes=parsed.classes)
     from yolotf.loading import diagnose  # imports Keras
 
     if not parsed.cfg:
         return diagnose.diagnose(file, model, classes=parsed.classes)
-    diagnosis = result.diagnose(file, network, classes=parsed.classes)
+    diagnosis = file_diagnosis.diagnose(file, network, classes=parsed.classes)
     return diagnose.against_model(diagnosis, model)

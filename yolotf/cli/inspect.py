@@ -7,7 +7,7 @@ import argparse
 from yolotf.cli import arguments
 from yolotf.cli.commands import describe
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis import render, result
+from yolotf.diagnosis import inspect, render
 from yolotf.files import sources
 from yolotf.files.json import to_json
 
@@ -35,7 +35,7 @@ def main(parsed: argparse.Namespace) -> int:
         raise ValueError("--classes needs --cfg: it replaces the number of classes of that network")
     try:
         with arguments.open_weights(parsed.file, network, parsed.timeout) as file:
-            inspection = result.inspect(file, network)
+            inspection = inspect(file, network)
     except OSError as error:
         if parsed.json:
             print(to_json({"path": sources.name_of(parsed.file), "error": describe(error)}))

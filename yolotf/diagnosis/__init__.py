@@ -1,6 +1,6 @@
 """Explains why a file and a network do not match; never imports TensorFlow."""
 
-from yolotf.diagnosis.result import Diagnosis as Diagnosis
-from yolotf.diagnosis.result import Inspection as Inspection
-from yolotf.diagnosis.result import diagnose as diagnose
-from yolotf.diagnosis.result import inspect as inspect
+from yolotf.diagnosis.file_diagnosis import Diagnosis as Diagnosis
+from yolotf.diagnosis.file_diagnosis import diagnose as diagnose
+from yolotf.diagnosis.inspection import Inspection as Inspection
+from yolotf.diagnosis.inspection import inspect as inspect

@@ -11,7 +11,7 @@ from yolotf import errors
 from yolotf.darknet import graph_checks
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.detection_options import DetectionOptions
-from yolotf.diagnosis.result import diagnose
+from yolotf.diagnosis.file_diagnosis import diagnose
 from yolotf.files import output_target
 from yolotf.files.sources import StrPath
 from yolotf.formats import request

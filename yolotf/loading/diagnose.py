@@ -14,8 +14,8 @@ import numpy as np
 from yolotf._public import public
 from yolotf.darknet import cfg, stock
 from yolotf.diagnosis import causes as findings
-from yolotf.diagnosis import result
-from yolotf.diagnosis.result import Diagnosis
+from yolotf.diagnosis import file_diagnosis
+from yolotf.diagnosis.file_diagnosis import Diagnosis
 from yolotf.errors import FileChangedError, ModelMismatchError, WeightsMismatch, YolotfError
 from yolotf.files.fetching import TIMEOUT
 from yolotf.interfaces import KerasModel
@@ -63,7 +63,7 @@ def diagnose(
     """
     progress = as_progress(progress, "done, total")
     if isinstance(network, (cfg.Network, str, os.PathLike)):
-        return result.diagnose(
+        return file_diagnosis.diagnose(
             weights, network, classes=classes, progress=progress, timeout=timeout
         )
     if not (hasattr(network, "layers") and hasattr(network, "weights")):
@@ -75,13 +75,13 @@ def diagnose(
     expected = network_of(model)
     try:
         with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
-            diagnosis = result.diagnose(file, _compared(model, file, classes))
+            diagnosis = file_diagnosis.diagnose(file, _compared(model, file, classes))
             if diagnosis.header is not None and diagnosis.causes:
                 if job.is_part(model, file):
                     diagnosis = replace(diagnosis, causes=(), first_divergence=None)
                 diagnosis = _of_a_part(diagnosis, model)
     except OSError as error:
-        return result.unreadable(weights, error, _compared(model, None, classes))
+        return file_diagnosis.unreadable(weights, error, _compared(model, None, classes))
     return _with_bare_kernels(_with_differences(diagnosis, model), model)
 
 
@@ -127,7 +127,7 @@ def with_diagnosis(
         network = _compared(model, file, None) if known is None else known
     except YolotfError:  # nothing in the model to compare with
         network = cfg.Network(name_of(model), cfg.Section("net", 0), (), cfg.Shape(0, 0, 0))
-    diagnosis = result.diagnose(file, network)
+    diagnosis = file_diagnosis.diagnose(file, network)
     about_file = error.is_about_file
     if about_file and source is None:
         diagnosis = _with_advice_for_models(_of_a_part(diagnosis, model), model)

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-from yolotf.diagnosis.result import Diagnosis, Inspection
+from yolotf.diagnosis.file_diagnosis import Diagnosis
+from yolotf.diagnosis.inspection import Inspection
 from yolotf.files import atomic, json
 from yolotf.files.sources import StrPath
 

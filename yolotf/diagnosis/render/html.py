@@ -15,9 +15,9 @@ from pathlib import Path
 
 from yolotf.diagnosis import summary_lines
 from yolotf.diagnosis.causes import Finding
+from yolotf.diagnosis.file_diagnosis import Diagnosis
 from yolotf.diagnosis.layer_table import LayerRow
 from yolotf.diagnosis.report import escaped
-from yolotf.diagnosis.result import Diagnosis
 
 
 def page(diagnosis: Diagnosis) -> str:

@@ -1,4 +1,4 @@
-"""`diagnose` and `inspect`, and their results: `Diagnosis` and `Inspection`.
+"""`diagnose` and its result, `Diagnosis`: whether a file matches a network.
 
 Nothing here imports TensorFlow or Keras.
 """
@@ -9,15 +9,14 @@ import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.stock import as_network
-from yolotf.diagnosis import layer_table, not_weights, priors, summary_lines
+from yolotf.diagnosis import layer_table, not_weights, summary_lines
 from yolotf.diagnosis.causes import ClassCount, Finding
-from yolotf.diagnosis.layer_table import Array, Divergence, LayerRow
+from yolotf.diagnosis.layer_table import Divergence, LayerRow
 from yolotf.diagnosis.report import Document, escaped
 from yolotf.diagnosis.target import Subject
 from yolotf.files import detect, sources
@@ -26,7 +25,7 @@ from yolotf.progress import Progress, as_progress
 from yolotf.weights import catalog, layout, same_size
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.head_decoding import decoding_of
-from yolotf.weights.header import WIDE, Header, float_counts
+from yolotf.weights.header import WIDE, Header
 
 if TYPE_CHECKING:  # imports NumPy
     from yolotf.diagnosis.hypotheses import Place
@@ -201,7 +200,7 @@ class Diagnosis:
                 ),
                 "floats": self.subject.floats,
             },
-            "matches": list(_matches_json(self.candidates, self.header)),
+            "matches": list(matches_json(self.candidates, self.header)),
             "causes": [cause.to_dict() for cause in self.causes],
             "warnings": [warning.to_dict() for warning in self.warnings],
             "first_divergence": (
@@ -242,10 +241,10 @@ def diagnose(
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
     progress = as_progress(progress, "done, total")
-    expected = _network(network, classes)
+    expected = checked_network(network, classes)
     try:
         with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
-            return _diagnosis(file, expected)
+            return diagnosis_of(file, expected)
     except OSError as error:
         return unreadable(weights, error, expected)
 
@@ -261,7 +260,7 @@ def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> 
     return _not_weights(WeightsFile.named(weights), contents, Subject.of(network))
 
 
-def _diagnosis(file: WeightsFile, network: cfg.Network) -> Diagnosis:
+def diagnosis_of(file: WeightsFile, network: cfg.Network) -> Diagnosis:
     """Diagnoses an opened file against a network."""
     contents = detect.Contents.of(file.path)
     subject = Subject.of(network)
@@ -316,9 +315,10 @@ def _divergence(subject: Subject, place: Place | None, header_bytes: int) -> Div
     )
 
 
-def _matches_json(
+def matches_json(
     candidates: Iterable[same_size.Candidate], header: Header | None
 ) -> Iterator[dict[str, Any]]:
+    """Yields the known networks of a file's size, as `--json` prints them."""
     for name, match, differing in candidates:
         row: dict[str, Any] = {
             "architecture": name,
@@ -332,164 +332,11 @@ def _matches_json(
         yield row
 
 
-@public
-@dataclass(frozen=True)
-class Inspection:
-    """The result of `inspect`; `str()` gives readable text, `to_dict()` the JSON.
-
-    Attributes:
-        path: name of the file.
-        size_bytes: its size.
-        detected: the type of a file that is not a weights file, as in a `not_weights` cause; None
-            for a weights file.
-        header: its header; None unless it is a weights file.
-        matches: known networks of this size.
-        layers: its layers and arrays, if its network was passed or is known.
-        hint: details of `detected`, in words.
-    """
-
-    path: str
-    size_bytes: int
-    detected: str | None = None
-    header: Header | None = None
-    matches: tuple[catalog.Match, ...] = ()
-    layers: tuple[LayerRow, ...] = ()
-    hint: str = ""
-
-    @property
-    def candidates(self) -> list[same_size.Candidate]:
-        """`matches` by name, likeliest first, with the cfg keys that decode differently."""
-        return same_size.candidates(self.matches)
-
-    def document(self) -> Document:
-        """Returns the text to show: what the file is, and its arrays with their statistics."""
-        table = summary_lines.arrays(self.layers) if self.layers else None
-        return Document.of(self.path, self.detected is None, self._facts(), table)
-
-    def _facts(self) -> Iterator[tuple[str, str]]:
-        yield "file", summary_lines.file_line(self.size_bytes, self.header)
-        if self.detected:
-            hint = f": {self.hint}" if self.hint else ""
-            yield "detected", self.detected + hint
-            return
-        candidates = self.candidates
-        here = f"in {candidates[0].name}" if candidates else ""
-        for number, line in enumerate(summary_lines.match_lines(candidates, here)):
-            yield "or" if number else "is", line
-        if not self.matches:
-            yield "is", "no known network of this size"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the object that `yolotf inspect --json` prints."""
-        header = self.header
-        floats = max(0, self.size_bytes - header.size_bytes) // layout.FLOAT_BYTES if header else 0
-        return {
-            "path": self.path,
-            "size_bytes": self.size_bytes,
-            "detected": self.detected,
-            "header": header._asdict() if header else None,
-            "floats": floats,
-            "matches": list(_matches_json(self.candidates, header)),
-            "layers": [
-                {
-                    "layer": row.layer,
-                    "section": row.section,
-                    "cfg_line": row.cfg_line,
-                    "arrays": [_array_json(array) for array in row.arrays],
-                }
-                for row in self.layers
-                if row.arrays
-            ],
-        }
-
-    def __str__(self) -> str:
-        return self.document().text()
-
-
-def _array_json(array: Array) -> dict[str, Any]:
-    stats = array.stats
-    return {
-        "role": array.role,
-        "shape": list(array.shape),
-        "offset": array.offset,
-        "size_bytes": array.size_bytes,
-        "stats": stats._asdict() if stats else None,
-    }
-
-
-def _network(source: Any, classes: int | None) -> cfg.Network:
+def checked_network(source: Any, classes: int | None) -> cfg.Network:
+    """Returns the network that the caller passed; TypeError if it is something else."""
     if isinstance(source, (cfg.Network, str, os.PathLike)):
         return as_network(source, classes=classes)
     raise TypeError(
         "network must be a Network, a cfg's path or text or a stock name, "
         f"not {type(source).__name__}"
     )
-
-
-@public
-def inspect(
-    weights: WeightsSource,
-    network: cfg.Network | cfg.Source | None = None,
-    *,
-    classes: int | None = None,
-    progress: Progress | None = None,
-    timeout: float | None = TIMEOUT,
-) -> Inspection:
-    """Describes a file: its header, the known networks of its size, and its arrays.
-
-    Args:
-        weights: the file, in any form that `load_darknet_weights` accepts.
-        network: the network it was trained as; by default the most common known network of its
-            size.
-        classes: number of classes of the network, if it differs from the cfg's.
-        progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
-            download.
-        timeout: seconds without data after which a download fails; None waits forever.
-
-    Returns:
-        The inspection; `detected` is set if the file is not a weights file.
-
-    Raises:
-        CfgError: the cfg is invalid, or there is no such network.
-        OSError: the file cannot be read.
-        TypeError: an argument has the wrong type.
-    """
-    progress = as_progress(progress, "done, total")
-    known = None if network is None else _network(network, classes)
-    with WeightsFile.open(weights, progress, network=known, timeout=timeout) as file:
-        return _inspection(file, known)
-
-
-def _inspection(file: WeightsFile, network: cfg.Network | None) -> Inspection:
-    contents = detect.Contents.of(file.path)
-    if contents.unreadable:
-        # Opening the file raises the system's error; a directory or FIFO is never opened.
-        if contents.detected in ("missing", "unreadable"):
-            Path(file.path).open("rb").close()
-        raise OSError(f"{file.name}: {contents.unreadable}")
-    inspection = Inspection(file.name, contents.size_bytes, contents.detected, hint=contents.hint)
-    if contents.detected is not None:
-        return inspection
-    if damage := detect.mangled(file.path):
-        return replace(inspection, detected=damage)
-    header = Header.parse(file.start)
-    if header is None:
-        return inspection
-    if rest := (file.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
-        # Both header widths are multiples of four, so the remainder is the same for either.
-        hint = f"cut or damaged: {rest} of 4 bytes left after the last whole float"
-        return replace(inspection, header=header, detected="damaged", hint=hint)
-    matches: list[catalog.Match] = []
-    for width, floats in float_counts(file.size_bytes, header.widths):
-        solved = catalog.solve(floats)
-        # Prefer the header width with which the size is that of a more common network.
-        margin = priors.CLEARER_SIZE
-        if solved and (not matches or solved[0].penalty + margin < matches[0].penalty):
-            matches, header = solved, Header.parse(file.start, width) or header
-    if network is not None:
-        diagnosis = _diagnosis(file, network)
-        header = diagnosis.header or header
-        layers = tuple(diagnosis.rows(scan_all=True))
-    else:
-        layers = tuple(layer_table.of_known(file, header, matches[0])) if matches else ()
-    return replace(inspection, header=header, matches=tuple(matches), layers=layers)
