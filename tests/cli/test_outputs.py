@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import json
 import os
 import resource
@@ -18,8 +19,11 @@ import pytest
 from PIL import Image
 
 from support import messages, numpy_loader
-from support.cfgs import conv, net, normalized, yolo
+from support.cfgs import conv, net, normalized, section, yolo
+from yolotf import Detector, build_model, diagnose, save_darknet_weights
 from yolotf.cli import commands
+from yolotf.diagnosis import render
+from yolotf.files import opening, output_target, read_files
 from yolotf.formats.convert import convert
 
 pytestmark = pytest.mark.slow
@@ -113,6 +117,9 @@ READ_OR_SET = {
 
 FILES = ["--cfg", "net.cfg", "--weights", "net.weights"]
 EVAL = ["eval", "--data", "net.data", *FILES, "--names", "net.names"]
+EXPORT = ["export", "net.weights", "--cfg", "net.cfg", "-o", "served"]
+NAMES_OF_DATA = ["--names", "net.data", "--json"]
+REGION = {"anchors": "1,2", "classes": 3, "coords": 4, "num": 1, "softmax": 1}
 DETECT = ["detect", "pictures", *FILES, "--names", "net.names"]
 
 
@@ -343,6 +350,127 @@ def test_input_is_kept(output, overwrite, link, capsys):
         if not output.renames:
             assert code == 2
             messages.said(messages.reported(stderr))
+
+
+def detect_listed(target):
+    return ["detect", "-", *FILES, "--json", "--coco-json", target]
+
+
+NAMED_FILES = {
+    "names of a data file": (
+        lambda target: ["detect", "pictures", *FILES, *NAMES_OF_DATA, "--coco-json", target],
+        "net.names",
+    ),
+    "names of a data file, by labels": (
+        lambda target: ["detect", "pictures", *FILES, *NAMES_OF_DATA, "--save-txt", "-o", "out"],
+        "net.names",
+    ),
+    "image on standard input": (detect_listed, "pictures/a.png"),
+    "list of a data file": (lambda target: [*EVAL, "--plot", target], "list.txt"),
+    "labels of an image": (lambda target: [*EVAL, "--plot", target], "labels/a.txt"),
+    "names of a data file, by a plot": (lambda target: [*EVAL[:-2], "--plot", target], "net.names"),
+    "tree, by convert": (convert_to, "net.tree"),
+    "tree, by check": (
+        lambda target: ["check", "net.weights", "--cfg", "net.cfg", "--html", target],
+        "net.tree",
+    ),
+    "tree, by detect": (
+        lambda target: ["detect", "pictures", *FILES, "--json", "--coco-json", target],
+        "net.tree",
+    ),
+    "names, by export": (
+        lambda target: [*EXPORT, "--names", "served/assets.extra/classes.names"],
+        "served/assets.extra/classes.names",
+    ),
+    "weights, by export": (
+        lambda target: ["export", "served/saved_model.pb", *EXPORT[2:]],
+        "served/saved_model.pb",
+    ),
+}
+"""Files that a run reads without an argument that is their path, or in a folder of outputs.
+
+Each is (the arguments of a run that writes to a path, the file).
+"""
+
+
+@pytest.mark.parametrize("case", NAMED_FILES)
+def test_file_that_an_input_names_is_kept(case, capsys, monkeypatch):
+    arguments_to, name = NAMED_FILES[case]
+    if name == "net.tree":
+        network = net(32) + conv(8) + section("region", **REGION, tree=name)
+        Path("net.cfg").write_text(network)
+        Path("net.weights").write_bytes(numpy_loader.random_file(network))
+        Path(name).write_text("cat -1\ndog -1\nkite -1\n")
+    if name.startswith("served"):
+        Path(name).parent.mkdir(parents=True)
+        source = "net.names" if name.endswith("names") else "net.weights"
+        Path(name).write_bytes(Path(source).read_bytes() + b"\n" * name.endswith("names"))
+    Path("out").mkdir()
+    for target in ("link.png", "link.onnx", "link.html", "out/a.txt"):
+        Path(target).symlink_to(Path(name).absolute())
+    before = contents()
+    target = {"convert": "link.onnx", "check": "link.html"}.get(arguments_to("")[0], "link.png")
+    monkeypatch.setattr("sys.stdin", io.StringIO("pictures/a.png\n"))
+    code = commands.main([*arguments_to(target), "--overwrite"])
+    after = contents()
+    assert {path: after[path] for path in before} == before
+    if "labels" in case and "by" in case:
+        assert Path("out/a-2.txt").exists()
+    else:
+        assert code == 2
+        assert after == before
+        stderr = capsys.readouterr().err
+        messages.said(messages.reported(stderr))
+
+
+def test_functions_replace_no_file_that_they_read():
+    Path("out").mkdir()
+    Path("served/variables").mkdir(parents=True)
+    for target in ("out/a.onnx", "served/saved_model.pb", "served/fingerprint.pb"):
+        source = "net.names" if "model" in target or "onnx" in target else "net.weights"
+        Path(target).symlink_to(Path(source).absolute())
+    before = contents()
+    detector = Detector("net.cfg", "net.weights", class_names="net.data")
+    calls = [
+        lambda: save_darknet_weights(build_model("net.cfg"), "net.cfg", network="net.cfg"),
+        lambda: convert("net.weights", "net.cfg", "out/a.onnx", class_names="net.data"),
+        lambda: render.write_html(diagnose("net.weights", "net.cfg"), "net.weights"),
+        lambda: detector.export("served"),
+    ]
+    for call in calls:
+        with messages.refused(FileExistsError):
+            call()
+        assert contents() == before
+    Path("served/saved_model.pb").unlink()
+    with messages.refused(FileExistsError):
+        detector.export("served")
+    Path("served/fingerprint.pb").unlink()
+    detector.export("served")
+
+
+def test_inode_of_a_deleted_input_is_no_input(tmp_path):
+    with read_files.remembered():
+        opening.read("net.names", max_bytes=100, kind="names")
+        Path("net.names").rename("b.names")  # as if another file got its inode
+        assert not output_target.is_input("b.names")
+        assert not output_target.is_input("net.cfg")
+
+
+def test_own_files_in_the_folder_of_a_saved_model_are_kept(capsys):
+    for name in ("notes", "variables/notes", "assets/notes", "assets.extra/tf_serving_warmup"):
+        path = Path("served", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(MINE)
+    before = contents()
+    for arguments in (EXPORT, convert_to("served/")):
+        assert commands.main([*arguments, "--overwrite"]) == 0
+        written = contents()
+        assert {path: written[path] for path in before} == before
+        assert {path.name for path in Path("served/variables").iterdir()} == {
+            "notes",
+            "variables.index",
+            "variables.data-00000-of-00001",
+        }
 
 
 @contextlib.contextmanager

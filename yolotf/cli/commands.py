@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from yolotf.cli.messages import say, shown
 from yolotf.errors import WeightsMismatch, with_install_advice
+from yolotf.files import read_files
 from yolotf.graphs.tf_errors import of_tensorflow
 
 COMMANDS = {
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        code: int = parsed.main(parsed)
+        with read_files.remembered():
+            code: int = parsed.main(parsed)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has closed the pipe, as in `yolotf inspect F | head`; stop silently.

@@ -136,9 +136,10 @@ def main(parsed: argparse.Namespace) -> int:
     any_size = _is_any_size(parsed, network, kind, old_style=old_style)
     read = [source, weights, parsed.names, parsed.tree, *(parsed.int8 or ())]
     read = [path for path in read if path is not None]
-    for path in (output, anchors):
-        if path and Path(path).is_file():
-            checked_target(path, overwrite=parsed.overwrite, inputs=read)
+    if Path(output).is_file():
+        checked_target(output, overwrite=parsed.overwrite, inputs=read)
+    if anchors:
+        checked_target(anchors, overwrite=parsed.overwrite, inputs=read)
     _check_options(parsed, network, output, kind)
     names = parsed.names or (stock_names(network) if kind in NAMING else None)
     from yolotf.cli import progress as bars  # imports rich

@@ -148,6 +148,7 @@ def main(parsed: argparse.Namespace) -> int:
         instances = label_files.InstancesResults(parsed.coco_like)
         instances.check(name for name in listed or () if not inputs.is_video(name))
     detector = _detector(parsed, network, names, only)
+    _check_results(parsed, read)  # by now the files that the inputs name are known, too
     if output is not None:
         output.folder.mkdir(parents=True, exist_ok=True)
     coco: label_files.CocoResults | None = instances
@@ -219,17 +220,29 @@ def _output_folder(parsed: argparse.Namespace, read: Sequence[str]) -> OutputFol
     folder = parsed.output
     if folder is None and (parsed.save_txt or not parsed.json):
         folder = "detections"
-    written = [Path(parsed.coco_json)] if parsed.coco_json else []
-    if parsed.coco_json and not parsed.coco_like:
-        written.append(label_files.images_path(parsed.coco_json))
+    written = _check_results(parsed, read)
     for path in written:
-        target = output_target.checked_target(path, overwrite=parsed.overwrite, inputs=read)
+        target = Path(path).resolve()
         if target.parent != Path(folder or ".").resolve() and not target.parent.is_dir():
             raise FileNotFoundError(f"{path.parent}: no such folder; create it first")
     if folder is None:
         return None
     output_target.check_no_url(folder)
     return OutputFolder(Path(folder), read, written, overwrite=parsed.overwrite)
+
+
+def _check_results(parsed: argparse.Namespace, read: Sequence[str]) -> list[Path]:
+    """Returns the paths of COCO results.
+
+    Raises:
+        OSError: one of them must not be replaced.
+    """
+    written = [Path(parsed.coco_json)] if parsed.coco_json else []
+    if parsed.coco_json and not parsed.coco_like:
+        written.append(label_files.images_path(parsed.coco_json))
+    for path in written:
+        output_target.checked_target(path, overwrite=parsed.overwrite, inputs=read)
+    return written
 
 
 def _detector(

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -160,7 +161,7 @@ def read_ahead(names: Iterable[str], ahead: int, max_pixels: int) -> Iterator[In
         waiting: list[Future[Input]] = []
         try:
             for name in names:
-                waiting.append(pool.submit(_read, name, max_pixels))
+                waiting.append(pool.submit(copy_context().run, _read, name, max_pixels))
                 if len(waiting) > ahead:
                     yield waiting.pop(0).result()
             while waiting:

@@ -12,7 +12,7 @@ import numpy as np
 from yolotf.darknet.coco import COCO_IDS as COCO_IDS
 from yolotf.darknet.coco import COCO_NAMES, classes_by_name
 from yolotf.errors import YolotfError
-from yolotf.files import atomic
+from yolotf.files import atomic, output_target
 from yolotf.files.json import to_json
 from yolotf.files.sources import StrPath
 from yolotf.images.detections import Detections
@@ -113,7 +113,10 @@ class CocoResults:
             for category_id, name in zip(category_ids, self._names, strict=True)
         ]
         listed = {"info": {}, "images": images, "annotations": [], "categories": categories}
-        for file, content in ((images_path(path), listed), (Path(path), results)):
+        files = (images_path(path), listed), (Path(path), results)
+        for file, _ in files:
+            output_target.checked_target(file, overwrite=overwrite, inputs=inputs)
+        for file, content in files:
             text = to_json(content).encode("ascii")
             atomic.write(file, text, overwrite=overwrite, inputs=inputs)
 

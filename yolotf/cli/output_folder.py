@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from yolotf.cli import inputs
+from yolotf.files.output_target import is_input
 from yolotf.text import plural
 
 
@@ -75,7 +76,7 @@ class OutputFolder:
         if path.resolve() in self._taken:
             return True
         if self.overwrite:
-            return path.is_dir() or _identity(path) in self._inputs
+            return path.is_dir() or is_input(path) or _identity(path) in self._inputs
         return os.path.lexists(path)
 
     def about_renamed(self) -> str:

@@ -35,6 +35,7 @@ from yolotf.darknet.syntax import (
     sections_to_cfg,
 )
 from yolotf.errors import CfgError
+from yolotf.files import opening, read_files
 from yolotf.text import plural, printable
 
 Convolutional = _sections.convolutional.Convolutional
@@ -198,12 +199,23 @@ class Network:
             sections[before.index + 1] = filters
         return self._resolved_again(sections)
 
+    @property
+    def tree_files(self) -> tuple[Path, ...]:
+        """The files of class trees that sections name, as far as they exist."""
+        names = {layer.class_tree for layer in self.layers if layer.class_tree}
+        paths = (
+            Path(name) if self.folder is None else opening.find_beside(self.folder, name)
+            for name in sorted(names)
+        )
+        return tuple(path for path in paths if path is not None)
+
     def with_tree(self, path: str | os.PathLike[str]) -> Network:
         """The same network with another file for its class tree, in any folder.
 
         Sets `tree=` in every section that has it.
         """
         absolute = str(Path(path).absolute())
+        read_files.add(absolute)
         network = self._resolved_again(
             [
                 section.with_option("tree", absolute) if section.option("tree") else section
@@ -289,7 +301,12 @@ def parse_cfg(
     network = parse_text(
         text, source=name, size=size, channels=channels, limits=limits, dialect=dialect
     )
-    return network if is_text(source) else replace(network, folder=Path(source).absolute().parent)
+    if is_text(source):
+        return network
+    network = replace(network, folder=Path(source).absolute().parent)
+    for tree in network.tree_files:
+        read_files.add(tree)
+    return network
 
 
 def parse_text(

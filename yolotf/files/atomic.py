@@ -207,6 +207,12 @@ def _has_other_entries(old: Path, new: Path, parts: Sequence[str]) -> bool:
 
 def _replace_parts(scratch: Path, ready: Path, target: Path, parts: Sequence[str]) -> None:
     """Moves the old parts out of the folder and the new ones in; undone on any exception."""
+    # A later TensorFlow may write files that are not in `parts`.
+    written = (str(entry.relative_to(ready)) for entry in ready.rglob("*") if not entry.is_dir())
+    parts = [
+        *parts,
+        *(name for name in written if name not in parts and not _is_inside(name, parts)),
+    ]
     for entry in ready.rglob("*"):
         name = entry.relative_to(ready)
         old = target / name

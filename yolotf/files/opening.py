@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Union
 
+from yolotf.files import read_files
 from yolotf.files.urls import shown_url, url_of
 
 StrPath = Union[str, "os.PathLike[str]"]
@@ -59,6 +60,7 @@ def open_regular(path: StrPath) -> BinaryIO:
     except BaseException:
         file.close()
         raise
+    read_files.add(path)
     return file
 
 

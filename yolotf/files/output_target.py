@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from yolotf.files import read_files
 from yolotf.files.sources import StrPath
 from yolotf.files.urls import shown_url, url_of
 
@@ -36,7 +37,8 @@ def checked_target(
         path: the output.
         folder: whether the output is a folder.
         overwrite: whether an older output may be replaced.
-        inputs: files that the caller reads, which are never replaced, whatever links lead to them.
+        inputs: files that the caller reads, which are never replaced, whatever links lead to them;
+            nor are files that the run has read (`read_files.remembered`).
         parts: of a folder, the relative paths that the output consists of; if none of them exists,
             nothing would be replaced.
 
@@ -49,8 +51,14 @@ def checked_target(
     text = os.fsdecode(path)
     _check_kind(text, folder)
     target = Path(os.path.realpath(text))
-    if not folder and is_one_of(target, inputs):
-        raise FileExistsError(errno.EEXIST, "is one of the inputs; name another file", text)
+    for part in parts if folder else ("",):
+        if is_input(target / part, inputs):
+            reason = (
+                f"holds {part}, one of the inputs; name another folder"
+                if part
+                else ("is one of the inputs; name another file")
+            )
+            raise FileExistsError(errno.EEXIST, reason, text)
     if not overwrite:
         check_unused(target, text, parts if folder else ())
     return target
@@ -64,13 +72,15 @@ def check_no_url(path: StrPath) -> None:
         raise OSError(errno.EINVAL, reason, shown_url(url))
 
 
-def is_one_of(path: StrPath, files: Iterable[StrPath]) -> bool:
-    """Whether `path` leads to one of the files, through any links."""
+def is_input(path: StrPath, inputs: Iterable[StrPath] = ()) -> bool:
+    """Whether `path` leads to one of the inputs or a file that the run has read, by any links."""
     try:
         status = os.stat(path)  # noqa: PTH116 (of text that pathlib would change)
     except OSError:
         return False
-    for file in files:
+    if read_files.contains(status):
+        return True
+    for file in inputs:
         with contextlib.suppress(OSError, ValueError):
             if os.path.samestat(status, os.stat(file)):  # noqa: PTH116
                 return True

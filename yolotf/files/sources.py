@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from yolotf.files import read_files
 from yolotf.files.fetching import Limits, fetch
 from yolotf.files.memory import anonymous_file
 from yolotf.files.urls import redacted as redacted
@@ -112,6 +113,7 @@ def _local(
         url = url_of(weights)
         if url is None:
             path = os.fsdecode(weights)
+            read_files.add(path)
             return Local(path, _shown_path(path))
         memory = _Memory(stack, limits.max_bytes)
         fetch(url, memory, progress or ignore, limits)

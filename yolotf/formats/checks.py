@@ -160,7 +160,7 @@ def checked_target(
     if kind == SAVED_MODEL and target.is_file():
         raise FileExistsError(f"{output}: is a file, but a SavedModel is a folder; name a folder")
     if kind == SAVED_MODEL:
-        return saved_model_folder.check(output, overwrite=overwrite)
+        return saved_model_folder.check(output, overwrite=overwrite, inputs=inputs)
     return output_target.checked_target(output, overwrite=overwrite, inputs=inputs)
 
 

@@ -24,7 +24,7 @@ from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, names_for, read_names
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
-from yolotf.files import atomic, output_target
+from yolotf.files import atomic, output_target, read_files
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.sources import StrPath
 from yolotf.formats import (
@@ -102,6 +102,7 @@ class Conversion:
 @public
 @also_named(cfg="network")
 @renamed(names="class_names", batch="batch_size")
+@read_files.remembered()
 def convert(
     weights: WeightsSource,
     network: Network | CfgSource,
@@ -245,6 +246,7 @@ def convert(
         for path in (weights, network_argument, class_names, *options.int8)
         if isinstance(path, str | os.PathLike)
     ]
+    inputs += network.tree_files
     target = checks.checked_target(output, kind, overwrite=overwrite, inputs=inputs)
     if options.class_names:
         names_for(options.class_names, network.classes, network.source)

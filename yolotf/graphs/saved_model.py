@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolotf.files import atomic, output_target
@@ -19,7 +19,8 @@ WARMUP = "tf_serving_warmup_requests"
 PARTS = (
     "saved_model.pb",
     "fingerprint.pb",
-    "variables",
+    "variables/variables.index",
+    "variables/variables.data-00000-of-00001",
     f"assets/{CLASS_NAMES}",
     f"assets.extra/{CLASS_NAMES}",
     f"assets.extra/{WARMUP}",
@@ -27,13 +28,16 @@ PARTS = (
 """What yolotf and TensorFlow write into the folder; other files are the user's."""
 
 
-def check(folder: StrPath, *, overwrite: bool = True) -> Path:
+def check(folder: StrPath, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()) -> Path:
     """Returns the resolved path of `folder` if a SavedModel may be written into it.
 
     Raises:
-        OSError: it is a file, or holds a SavedModel and `overwrite` is False.
+        OSError: it is a file; or holds a SavedModel and `overwrite` is False; or holds one of the
+            inputs in place of a part of the SavedModel.
     """
-    return output_target.checked_target(folder, folder=True, overwrite=overwrite, parts=PARTS)
+    return output_target.checked_target(
+        folder, folder=True, overwrite=overwrite, inputs=inputs, parts=PARTS
+    )
 
 
 @contextlib.contextmanager

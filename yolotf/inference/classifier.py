@@ -13,6 +13,7 @@ from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.graph_checks import check_stateless
+from yolotf.files import read_files
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
@@ -147,10 +148,11 @@ class Classifier:
             engine=engine,
             precision=precision,
         )
-        self.network = stock.as_network(network, classes=classes)
-        computed, self._tree, self.classes = head_of(self.network)
-        self.class_names = names_for(class_names, self.classes, self.network.source)
-        self._served = ServedNetwork(self.network, weights, options, computed=computed)
+        with read_files.remembered() as self._files_read:
+            self.network = stock.as_network(network, classes=classes)
+            computed, self._tree, self.classes = head_of(self.network)
+            self.class_names = names_for(class_names, self.classes, self.network.source)
+            self._served = ServedNetwork(self.network, weights, options, computed=computed)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -260,19 +262,26 @@ class Classifier:
             overwrite: False: fail if the folder holds a SavedModel.
 
         Raises:
-            OSError: the folder cannot be written, or holds a SavedModel and `overwrite` is False;
-                an existing SavedModel is unchanged.
+            OSError: the folder cannot be written; or holds a SavedModel, and `overwrite` is False;
+                or holds the weights, cfg or names in place of a part of the SavedModel. An existing
+                SavedModel is unchanged.
             UnsupportedSectionError: the network is recurrent.
         """
-        saved_model.check(folder, overwrite=overwrite)
-        check_stateless(self.network, "an exported SavedModel is stateless; use the Classifier")
-        from yolotf.inference import classifier_function  # imports TensorFlow
+        inputs = [self.weights.path]
+        with read_files.remembered(self._files_read):
+            saved_model.check(folder, overwrite=overwrite, inputs=inputs)
+            check_stateless(self.network, "an exported SavedModel is stateless; use the Classifier")
+            from yolotf.inference import classifier_function  # imports TensorFlow
 
-        arrays = self._served.hwio_weights()
-        with saved_model.replacing(folder, overwrite=overwrite) as new_folder:
-            classifier_function.write(
-                self.network, arrays, new_folder, names=self.class_names or (), resize=self._resize
-            )
+            arrays = self._served.hwio_weights()
+            with saved_model.replacing(folder, overwrite=overwrite) as new_folder:
+                classifier_function.write(
+                    self.network,
+                    arrays,
+                    new_folder,
+                    names=self.class_names or (),
+                    resize=self._resize,
+                )
 
     def _prepared(self, arrays: Sequence[Array]) -> _Floats:
         threads = self._served.options.threads or 1

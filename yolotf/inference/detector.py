@@ -14,6 +14,7 @@ from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
 from yolotf.darknet.graph_checks import check_stateless
+from yolotf.files import read_files
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
@@ -131,19 +132,22 @@ class Detector:
             engine=engine,
             precision=precision,
         )
-        self.network = self._detection_options.applied_to(
-            stock.as_network(network, classes=classes)
-        )
-        stock_doubts = (
-            () if own_files.was_written_for(weights, self.network) else stock_warnings(self.network)
-        )
-        for text in (*self.network.warnings, *stock_doubts):
-            warn_caller(text)
-        self.class_names = class_names_for(self.network, class_names)
-        check_heads(self.network)
-        self._unwanted = self._detection_options.unwanted(self.network, self.class_names)
-        self._decoder = Decoder(self.network, self._detection_options.suppression(self.network))
-        self._served = ServedNetwork(self.network, weights, serving_options)
+        with read_files.remembered() as self._files_read:
+            self.network = self._detection_options.applied_to(
+                stock.as_network(network, classes=classes)
+            )
+            stock_doubts = (
+                ()
+                if own_files.was_written_for(weights, self.network)
+                else stock_warnings(self.network)
+            )
+            for text in (*self.network.warnings, *stock_doubts):
+                warn_caller(text)
+            self.class_names = class_names_for(self.network, class_names)
+            check_heads(self.network)
+            self._unwanted = self._detection_options.unwanted(self.network, self.class_names)
+            self._decoder = Decoder(self.network, self._detection_options.suppression(self.network))
+            self._served = ServedNetwork(self.network, weights, serving_options)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -273,27 +277,30 @@ class Detector:
             overwrite: False: fail if the folder holds a SavedModel.
 
         Raises:
-            OSError: the folder cannot be written, or holds a SavedModel and `overwrite` is False;
-                an existing SavedModel is unchanged.
+            OSError: the folder cannot be written; or holds a SavedModel, and `overwrite` is False;
+                or holds the weights, cfg or names in place of a part of the SavedModel. An existing
+                SavedModel is unchanged.
             UnsupportedSectionError: the network is recurrent.
         """
-        saved_model.check(folder, overwrite=overwrite)
-        check_stateless(self.network, "an exported SavedModel is stateless; use the Detector")
-        from yolotf.inference import export  # imports TensorFlow
-        from yolotf.inference.detector_function import InferenceFunction  # imports TensorFlow
+        inputs = [self.weights.path]
+        with read_files.remembered(self._files_read):
+            saved_model.check(folder, overwrite=overwrite, inputs=inputs)
+            check_stateless(self.network, "an exported SavedModel is stateless; use the Detector")
+            from yolotf.inference import export  # imports TensorFlow
+            from yolotf.inference.detector_function import InferenceFunction  # imports TensorFlow
 
-        function = InferenceFunction(
-            self.network, self._detection_options, class_names=self.class_names
-        )
-        weights = self._served.hwio_weights()
-        with saved_model.replacing(folder, overwrite=overwrite) as new_folder:
-            export.write(
-                function,
-                weights,
-                new_folder,
-                names=self.class_names or (),
-                max_pixels=self._served.options.max_pixels,
+            function = InferenceFunction(
+                self.network, self._detection_options, class_names=self.class_names
             )
+            weights = self._served.hwio_weights()
+            with saved_model.replacing(folder, overwrite=overwrite) as new_folder:
+                export.write(
+                    function,
+                    weights,
+                    new_folder,
+                    names=self.class_names or (),
+                    max_pixels=self._served.options.max_pixels,
+                )
 
     def _fitted(self, arrays: Sequence[Array]) -> npt.NDArray[np.float32]:
         return fit(

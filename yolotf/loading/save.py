@@ -85,10 +85,11 @@ def save_darknet_weights(
         ContentError: a value is not finite or a variance is negative, which no load would
             accept, or `fold_epsilon` would make one negative; nothing was written.
         ValueError: `seen`, `version` or `upto` is out of range.
-        OSError: the file cannot be written, or exists and `overwrite` is False; an existing file
-            is unchanged.
+        OSError: the file cannot be written, is the cfg, or exists and `overwrite` is False; an
+            existing file is unchanged.
     """
-    output_target.checked_target(weights, overwrite=overwrite)
+    inputs = [network] if isinstance(network, str | os.PathLike) else []
+    output_target.checked_target(weights, overwrite=overwrite, inputs=inputs)
     _refuse_derived(model)
     origin = origins.of(model)
     header = _header(origin, seen, version)
@@ -106,7 +107,7 @@ def save_darknet_weights(
         if difference.kind != "epsilon":
             warn_caller(f"{name}: {difference.message}")
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
-    with atomic.replacing_file(weights, overwrite=overwrite) as written:
+    with atomic.replacing_file(weights, overwrite=overwrite, inputs=inputs) as written:
         _reserve(written.fileno(), size)
         written.write(header.to_bytes())
         for assignment in assignments:

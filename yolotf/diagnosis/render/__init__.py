@@ -71,4 +71,4 @@ def write_html(
         OSError: the file cannot be written, or exists and must not be replaced.
     """
     content = page(diagnosis).encode("utf-8", "backslashreplace")
-    atomic.write(path, content, overwrite=overwrite, inputs=inputs)
+    atomic.write(path, content, overwrite=overwrite, inputs=[*inputs, diagnosis.path])
