@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from pathlib import Path
@@ -247,6 +248,28 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(bomb, monk
                 with messages.refused(OSError):
                     classifier(given)
     assert commands.main(["detect", str(bomb), "--cfg", "net.cfg", "--weights", "net.weights"]) == 2
+
+
+def test_no_image_starts_another_program(tmp_path, monkeypatch, capsys):
+    """Pillow starts Ghostscript for EPS, whatever the file is called."""
+    started = tmp_path / "started"
+    ghostscript = tmp_path / "bin/gs"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\necho x > {started}\nexit 1\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ghostscript.parent}:{os.environ['PATH']}")
+    content = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(content, "EPS")
+    eps = Path("photo.jpg")
+    eps.write_bytes(content.getvalue())
+    with eps.open("rb") as file, Image.open(eps) as image:
+        for given in (eps, str(eps), eps.read_bytes(), file, image):
+            with messages.refused(OSError):
+                open_picture(given)
+    files = ["--cfg", "net.cfg", "--weights", "net.weights", "--json"]
+    assert commands.main(["detect", "photo.jpg", *files]) == 2
+    messages.said(messages.reported(capsys.readouterr().err))
+    assert not started.exists()
 
 
 def test_max_pixels_is_an_argument(capsys):

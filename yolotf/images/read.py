@@ -71,6 +71,7 @@ def open_picture(
     image = _encoded(image)
     if isinstance(image, Image.Image):
         if getattr(image, "tile", None):  # not decoded yet
+            _check_format(image, _name_of(image))
             _check_pixels(image, _name_of(image), max_pixels)
         return _upright(image)
     if isinstance(image, str | os.PathLike):
@@ -277,8 +278,23 @@ def _check_pixels(image: Image.Image, name: str, most: int | None) -> None:
         )
 
 
+def _check_format(image: Image.Image, name: str) -> None:
+    """Raises ProgramError, before it is decoded, for an image that is itself a program.
+
+    Pillow runs Ghostscript for EPS, and PostScript may run forever.
+    """
+    if image.format == "EPS":
+        raise ProgramError(
+            printable(f"{name}: EPS is a program in PostScript, not pixels; convert it to PNG")
+        )
+
+
 class TooLargeError(OSError):
     """An image with too many pixels."""
+
+
+class ProgramError(OSError):
+    """An image in a format that takes a program to draw."""
 
 
 def _decoded(
@@ -289,10 +305,11 @@ def _decoded(
 
     try:
         with _identified(source, name) as image:
+            _check_format(image, name)
             _check_pixels(image, name, max_pixels)
             _warn_of_frames(image, name)
             return _upright(image, ours=True)
-    except (TooLargeError, MissingPackageError):
+    except (TooLargeError, ProgramError, MissingPackageError):
         raise
     except OSError as error:
         if error.strerror:  # from the system: no such file, and so on
