@@ -102,7 +102,7 @@ class Architecture:
 
     Attributes:
         names: the stock cfgs and their class counts (None for a classifier).
-        rows: the floats of every layer, for 80 classes and 3 input channels.
+        packed_rows: the numbers of `rows`, three for each.
         heads: the convolutions that depend on the class count; empty if none does.
         inputs: kernel floats per input channel, by layer.
         layers: number of layers.
@@ -110,7 +110,7 @@ class Architecture:
     """
 
     names: Mapping[str, int | None]
-    rows: tuple[LayerFloats, ...]
+    packed_rows: tuple[int, ...]
     heads: tuple[HeadRow, ...]
     inputs: Mapping[int, int]
     layers: int
@@ -124,6 +124,20 @@ class Architecture:
     def first(self) -> str:
         """The name of the most common cfg."""
         return next(iter(self.names))
+
+    @functools.cached_property
+    def rows(self) -> tuple[LayerFloats, ...]:
+        """The floats of every layer that stores some, for 80 classes and 3 input channels."""
+        numbers = iter(self.packed_rows)
+        return tuple(
+            LayerFloats(layer, abs(filters), kernel, filters > 0)
+            for layer, filters, kernel in zip(numbers, numbers, numbers, strict=True)
+        )
+
+    @property
+    def row_count(self) -> int:
+        """The length of `rows`, which need not be unpacked for it."""
+        return len(self.packed_rows) // 3
 
     @functools.cached_property
     def floats(self) -> int:
@@ -238,6 +252,8 @@ def identify(rows: Iterable[LayerFloats]) -> Architecture | None:
     stored = list(rows)
     layers = [(row.layer, row.batch_normalize) for row in stored]
     for known in table():
+        if len(layers) != known.row_count:
+            continue
         if layers != [(row.layer, row.batch_normalize) for row in known.rows]:
             continue
         variable = {head.layer for head in known.heads} | set(known.inputs)
@@ -257,14 +273,9 @@ def table() -> tuple[Architecture, ...]:
 
 
 def _unpack(entry: dict[str, Any]) -> Architecture:
-    numbers = iter(entry["floats"])
-    rows = tuple(
-        LayerFloats(layer, abs(filters), kernel, filters > 0)
-        for layer, filters, kernel in zip(numbers, numbers, numbers, strict=True)
-    )
     return Architecture(
         names=entry["names"],
-        rows=rows,
+        packed_rows=tuple(entry["floats"]),
         heads=tuple(HeadRow(*head) for head in entry["heads"]),
         inputs=dict(entry["inputs"]),
         layers=entry["layers"],
