@@ -47,6 +47,15 @@ def test_the_old_path_is_the_new_module(module):
     assert home.__spec__.name == home.__name__
 
 
+def test_stubs_of_old_modules_name_the_new_ones():
+    root = Path(yolotf.__path__[0])
+    stubs = [stub for stub in root.rglob("*.pyi") if "import *" in stub.read_text()]
+    assert len(stubs) == 4
+    for stub in stubs:
+        old = ".".join(stub.relative_to(root).with_suffix("").parts)
+        assert f"\nfrom yolotf.{_moved.HOMES[old]} import *\n" in stub.read_text()
+
+
 def test_removed_packages_still_have_their_modules():
     old = importlib.import_module("yolotf.serving")
     names = {}

@@ -209,12 +209,16 @@ class Detector:
             **vars(self._served.options),
         }
 
-    # An array's type does not tell its number of axes.
+    # An array's type does not tell its number of axes. The third signature is for lists that mix
+    # kinds of images, the fourth for lists of one kind, which a type checker keeps apart.
     @overload
     def __call__(self, images: Array) -> Any: ...
 
     @overload
     def __call__(self, images: ImageLike) -> Detections: ...
+
+    @overload
+    def __call__(self, images: Images[ImageLike]) -> list[Detections]: ...
 
     @overload
     def __call__(self, images: Images[ImageT]) -> list[Detections]: ...

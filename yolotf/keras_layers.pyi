@@ -1,0 +1,3 @@
+"""Layers of the Keras models: `yolotf.models.keras_layers` under its public name."""
+
+from yolotf.models.keras_layers import *
