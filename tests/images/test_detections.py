@@ -118,6 +118,18 @@ def test_to_dict_survives_json():
     assert decoded["detections"][1]["class"] == 7
 
 
+def test_json_has_the_digits_of_float32():
+    detections = Detections.of([[745.3728, 6.44226, 1115.2073, 710.16425]], [0.7482339], [0])
+    answer = json.loads(json.dumps(detections.to_dict()))["detections"][0]
+    assert answer["xyxy"] == [745.3728, 6.44226, 1115.2073, 710.16425]
+    assert answer["score"] == 0.7482339
+    np.testing.assert_array_equal(np.float32(answer["xyxy"]), detections.xyxy[0])
+    (result,) = detections.to_coco(1, (700, 1280))
+    assert result["score"] == 0.7482339
+    assert max(len(str(number)) for number in result["bbox"]) <= 9
+    np.testing.assert_allclose(result["bbox"], [745.3728, 6.44226, 369.8345, 693.55774], rtol=1e-6)
+
+
 def test_no_detections_are_drawn_and_printed_as_none():
     empty = Detections.of([], [], [])
     assert empty.xyxy.shape == (0, 4)

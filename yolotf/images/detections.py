@@ -16,6 +16,7 @@ import numpy.typing as npt
 from yolotf._public import public, warn_caller
 from yolotf.errors import YolotfError, optional_package
 from yolotf.files import atomic, output_target
+from yolotf.files.json import shortest
 from yolotf.images.drawing import LabelledBox, draw_boxes, image_format
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import ImageLike as ImageLike
@@ -228,16 +229,20 @@ class Detections:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns `{"detections": [{"class", "name", "score", "xyxy"}]}`, ready for JSON."""
+        """Returns `{"detections": [{"class", "name", "score", "xyxy"}]}`, ready for JSON.
+
+        Numbers have only the digits that float32 has: 745.3728, not 745.372802734375.
+        """
         return {
             "detections": [
-                {
-                    "class": detection.class_id,
-                    "name": detection.name,
-                    "score": detection.score,
-                    "xyxy": list(detection.xyxy),
-                }
-                for detection in self
+                {"class": number, "name": name, "score": score, "xyxy": shortest(box)}
+                for number, name, score, box in zip(
+                    self.classes.tolist(),
+                    self.labels,
+                    shortest(self.scores),
+                    self.xyxy,
+                    strict=True,
+                )
             ]
         }
 
@@ -275,25 +280,24 @@ class Detections:
     ) -> list[dict[str, Any]]:
         """Returns COCO results: `{"image_id", "category_id", "bbox", "score"}` of each detection.
 
-        `bbox` is left, top, width, height in pixels.
+        `bbox` is left, top, width, height in pixels. Numbers are written as in `to_dict`.
 
         Args:
             image_id: the image's id in the data set.
             size: (height, width) of the image, to cut boxes at its edge; None: boxes are not cut.
             category_ids: the category id of each class; None: class number + 1.
         """
-        corners = self.xyxy.astype(np.float64)
-        if size is not None:
-            corners = np.clip(corners, 0, np.array([*size[::-1], *size[::-1]], np.float64))
+        corners = self.xyxy if size is None else self.clip(size).xyxy
+        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         return [
             {
                 "image_id": image_id,
                 "category_id": category_ids[number] if category_ids else number + 1,
-                "bbox": [left, top, right - left, bottom - top],
+                "bbox": shortest(box),
                 "score": score,
             }
-            for number, score, (left, top, right, bottom) in zip(
-                self.classes.tolist(), self.scores.tolist(), corners.tolist(), strict=True
+            for number, score, box in zip(
+                self.classes.tolist(), shortest(self.scores), boxes, strict=True
             )
         ]
 

@@ -14,6 +14,7 @@ from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files import read_files
+from yolotf.files.json import shortest
 from yolotf.files.sources import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
@@ -69,11 +70,16 @@ class Classification:
         return printable("\n".join(f"{100 * rated.score:6.2f} %  {rated.name}" for rated in self))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns `{"top": [{"class", "name", "score"}]}`, ready for JSON."""
+        """Returns `{"top": [{"class", "name", "score"}]}`, ready for JSON.
+
+        Scores have only the digits that float32 has: 0.7482339, not 0.7482339143753052.
+        """
         return {
             "top": [
-                {"class": rated.class_id, "name": rated.name, "score": rated.score}
-                for rated in self
+                {"class": number, "name": name, "score": score}
+                for number, name, score in zip(
+                    self.classes.tolist(), self.labels, shortest(self.scores), strict=True
+                )
             ]
         }
 
@@ -197,12 +203,15 @@ class Classifier:
         classes = plural(self.classes, "class", "classes")
         return printable(f"<yolotf.Classifier {name}, {width}x{height}, {classes}>")
 
-    # An array's type does not tell its number of axes.
+    # As in `Detector.__call__`.
     @overload
     def __call__(self, images: npt.NDArray[Any], *, top: int = 5) -> Any: ...
 
     @overload
     def __call__(self, images: ImageLike, *, top: int = 5) -> Classification: ...
+
+    @overload
+    def __call__(self, images: Images[ImageLike], *, top: int = 5) -> list[Classification]: ...
 
     @overload
     def __call__(self, images: Images[ImageT], *, top: int = 5) -> list[Classification]: ...
