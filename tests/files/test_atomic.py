@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.messages import refused
-from yolotf.files import atomic
+from yolotf.files import atomic, folder_swap
 
 NEW, OLD = b"new" * 50_000, b"old" * 1000
 
@@ -250,7 +250,7 @@ def test_unprivileged_write_keeps_what_it_may_of_owner_and_mode(tmp_path):
 _KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from yolotf.files import atomic
+    from yolotf.files import atomic, folder_swap
 
     kind, path, number, moment, named = sys.argv[1:]
     if named == "named":
@@ -269,7 +269,7 @@ _KILLED = """
     for module, names in (
         (os, "open close fsync link replace rename unlink mkdir rmdir symlink fchmod fchown"),
         (os, "fstat dup stat scandir"),
-        (atomic, "_exchange _restore_folder"),
+        (folder_swap, "exchange restore_folder"),
     ):
         for name in names.split():
             setattr(module, name, counted(getattr(module, name)))
@@ -378,7 +378,7 @@ def write_folder(path, content=NEW):
 @pytest.fixture(params=["exchange", "aside"])
 def exchange(request, monkeypatch):
     if request.param == "aside":
-        monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+        monkeypatch.setattr(folder_swap, "exchange", lambda *_: False)
     return request.param
 
 
@@ -425,8 +425,8 @@ class TestFolder:
         for module, name in (
             (Path, "rename"),
             (Path, "exists"),
-            (atomic, "_exchange"),
-            (atomic, "_swap_by_renaming"),
+            (folder_swap, "exchange"),
+            (folder_swap, "swap_by_renaming"),
             (os, "rename"),
         ):
             monkeypatch.setattr(module, name, interrupted(getattr(module, name)))
@@ -631,7 +631,7 @@ def test_a_folder_is_never_missing_for_its_readers(tmp_path):
     probe = [tmp_path / "one", tmp_path / "two"]
     for folder in probe:
         folder.mkdir()
-    if not atomic._exchange(*probe):
+    if not folder_swap.exchange(*probe):
         pytest.skip("this file system cannot exchange two names")
     path = tmp_path / "served"
     write_folder(path, OLD)

@@ -24,7 +24,6 @@ security.capability).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -32,13 +31,12 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote, unquote
 
+from yolotf.files import folder_swap
 from yolotf.files.file_attributes import FileAttributes, copy_tree_attributes
 from yolotf.files.output_target import check_unused, checked_target, has_space
 from yolotf.files.sources import StrPath
@@ -50,9 +48,6 @@ _UNNAMED_UNSUPPORTED = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINV
 _SYNC_UNSUPPORTED = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 """Errors of `fsync` on file systems where folders need not or cannot be synced."""
 _CHUNK = 8 << 20
-_OLD_PARTS = "replaced"
-"""Holds the old parts of a folder until all new parts are in place."""
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -181,85 +176,11 @@ def replacing_folder(
             check_unused(target, os.fsdecode(path), parts or ())
         if not target.exists():
             ready.rename(target)
-        elif parts is not None and _has_other_entries(target, ready, parts):
-            _replace_parts(scratch, ready, target, parts)
-        elif not _exchange(ready, target):
-            _swap_by_renaming(scratch / "old", ready, target)
+        elif parts is not None and folder_swap.has_other_entries(target, ready, parts):
+            folder_swap.replace_parts(scratch, ready, target, parts)
+        elif not folder_swap.exchange(ready, target):
+            folder_swap.swap_by_renaming(scratch / "old", ready, target)
         folder.sync_after_rename("folder")
-
-
-def _has_other_entries(old: Path, new: Path, parts: Sequence[str]) -> bool:
-    """Whether the folder holds anything but the parts and the folders that contain them."""
-    parents = {str(parent) for part in parts for parent in PurePath(part).parents}
-    pending = [old]
-    while pending:
-        for entry in pending.pop().iterdir():
-            name = str(entry.relative_to(old))
-            if name in parts:
-                continue
-            if entry.is_symlink() or not entry.is_dir():
-                return True
-            if name not in parents and not (new / name).is_dir():
-                return True
-            pending.append(entry)
-    return False
-
-
-def _replace_parts(scratch: Path, ready: Path, target: Path, parts: Sequence[str]) -> None:
-    """Moves the old parts out of the folder and the new ones in; undone on any exception."""
-    # A later TensorFlow may write files that are not in `parts`.
-    written = (str(entry.relative_to(ready)) for entry in ready.rglob("*") if not entry.is_dir())
-    parts = [
-        *parts,
-        *(name for name in written if name not in parts and not _is_inside(name, parts)),
-    ]
-    for entry in ready.rglob("*"):
-        name = entry.relative_to(ready)
-        old = target / name
-        blocks = os.path.lexists(old) and not old.is_dir() and str(name) not in parts
-        if entry.is_dir() and blocks:
-            raise NotADirectoryError(errno.ENOTDIR, f"holds {name}, which is not a folder")
-    old_parts = scratch / _OLD_PARTS
-    old_parts.mkdir()
-    placed: list[Path] = []
-    try:
-        for part in parts:
-            if os.path.lexists(target / part):
-                (target / part).rename(old_parts / quote(part, safe=""))
-        for entry in sorted(ready.rglob("*")):
-            part = str(entry.relative_to(ready))
-            if part in parts:
-                placed.append(target / part)
-                entry.rename(target / part)
-            elif entry.is_dir() and not entry.is_symlink() and not _is_inside(part, parts):
-                (target / part).mkdir(exist_ok=True)
-        old_parts.rename(scratch / "done")
-    except BaseException:
-        for path in placed:
-            _remove(path)
-        _restore_parts(old_parts, target)
-        raise
-
-
-def _is_inside(path: str, parts: Sequence[str]) -> bool:
-    return any(str(parent) in parts for parent in PurePath(path).parents)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _restore_parts(old_parts: Path, target: Path) -> None:
-    """Undoes an interrupted `_replace_parts`."""
-    if not old_parts.is_dir():
-        return
-    for old in old_parts.iterdir():
-        part = target / unquote(old.name)
-        _remove(part)
-        old.rename(part)
 
 
 class _TargetInErrors:
@@ -334,8 +255,8 @@ class _Folder:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # locked: being written
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISDIR(mode):
-                _restore_folder(path / "old", self.target)
-                _restore_parts(path / _OLD_PARTS, self.target)
+                folder_swap.restore_folder(path / "old", self.target)
+                folder_swap.restore_parts(path / folder_swap.OLD_PARTS, self.target)
                 shutil.rmtree(path)
             elif stat.S_ISREG(mode):
                 path.unlink()
@@ -515,47 +436,9 @@ def _scratch_folder(folder: _Folder) -> Iterator[Path]:
         finally:
             os.close(descriptor)
     finally:
-        _restore_folder(path / "old", folder.target)
-        _restore_parts(path / _OLD_PARTS, folder.target)
+        folder_swap.restore_folder(path / "old", folder.target)
+        folder_swap.restore_parts(path / folder_swap.OLD_PARTS, folder.target)
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _swap_by_renaming(old: Path, ready: Path, target: Path) -> None:
-    """Renames the target to `old` and the new folder to the target; undone on any exception."""
-    try:
-        target.rename(old)
-        ready.rename(target)
-    except BaseException:
-        _restore_folder(old, target)
-        raise
-
-
-def _restore_folder(old: Path, target: Path) -> None:
-    """Undoes the first half of `_swap_by_renaming` if the second half has not happened."""
-    if old.exists() and not target.exists():
-        old.rename(target)
-
-
-def _exchange(new: Path, old: Path) -> bool:
-    """Exchanges two names atomically; returns False where that is not supported."""
-    if not sys.platform.startswith("linux"):
-        return False
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return False
-    status: int = call(
-        _AT_FDCWD,
-        os.fsencode(new),
-        _AT_FDCWD,
-        os.fsencode(old),
-        ctypes.c_uint(_RENAME_EXCHANGE),
-    )
-    if status == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-        return False
-    raise OSError(number, os.strerror(number), os.fspath(old))
 
 
 def _sync(path: Path) -> None:
