@@ -1,4 +1,4 @@
-"""Decoding of raw heads and non-maximum suppression by Darknet's rules, in TensorFlow operations.
+"""Decoding of raw heads to detections by Darknet's rules, in TensorFlow operations.
 
 Everything here can be traced into a `tf.function`, for any batch size and for grids known only at
 run time, and uses standard TensorFlow operations only. Boxes are center x, center y, width, height,
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -20,14 +19,15 @@ from yolotf._public import public
 from yolotf.darknet.cfg import Head, Network
 from yolotf.darknet.class_tree import Tree
 from yolotf.darknet.decoding import (
-    GREEDY_BETA,
     Suppression,
     check_heads,
     suppression_of,
     tree_of_heads,
 )
 from yolotf.graphs import raw_heads
+from yolotf.graphs.letter_box import Size, letter_box_size, to_corners, undo_letter_box
 from yolotf.graphs.raw_heads import Decoded
+from yolotf.graphs.suppression import Batch, Candidates, suppress
 from yolotf.interfaces import Tensor as Tensor
 
 __all__ = [
@@ -46,37 +46,6 @@ __all__ = [
     "to_corners",
     "undo_letter_box",
 ]
-
-Size: TypeAlias = Sequence[int] | Tensor
-"""`(height, width)`: two ints, or two scalar int tensors."""
-
-_TILE = 128
-
-
-class Candidates(NamedTuple):
-    """(box, class) pairs above the score threshold; a box may occur with several classes."""
-
-    pictures: Tensor
-    """[M] int32: index of the image in the batch."""
-    boxes: Tensor
-    """[M, 4] float32."""
-    classes: Tensor
-    """[M] int32."""
-    scores: Tensor
-    """[M] float32: objectness times class probability."""
-
-
-class Batch(NamedTuple):
-    """Detections of a batch, best first, padded with zeros after `counts` rows."""
-
-    boxes: Tensor
-    """[B, max_boxes, 4] float32."""
-    scores: Tensor
-    """[B, max_boxes] float32."""
-    classes: Tensor
-    """[B, max_boxes] int32."""
-    counts: Tensor
-    """[B] int32: number of detections of each image."""
 
 
 def decode_head(raw: Tensor, head: Head, input_size: Size, tree: Tree | None = None) -> Decoded:
@@ -230,157 +199,6 @@ find_detections = decode
 """Former name of `decode`."""
 
 
-def suppress(
-    candidates: Candidates,
-    batch: int | Tensor,
-    suppression: Suppression,
-    *,
-    iou_threshold: float | Tensor,
-    max_boxes: int,
-    agnostic: bool = False,
-) -> Batch:
-    """Runs greedy non-maximum suppression for each class of each image.
-
-    The result equals do_nms_sort (box.c:812) or diounms_sort (box.c:868): of each class the best
-    box is kept, the boxes it suppresses are removed, then the best of the rest is kept, and so on.
-    `default` compares the overlap, `greedynms` the overlap minus (center distance / diagonal) to
-    the power of 0.6, `diounms` the same with `beta` as the power.
-
-    Candidates are processed in tiles of decreasing score. Boxes kept from earlier tiles suppress
-    boxes of the tile; within the tile, `alive = not suppressed by an alive box` is iterated to its
-    fixed point, which is the greedy result and is reached after at most as many iterations as the
-    longest chain of suppressions. Processing stops once every image has `max_boxes`.
-
-    Args:
-        candidates: in any order, which decides between equal scores.
-        batch: number of images.
-        suppression: the rule.
-        iou_threshold: an overlap strictly above it suppresses.
-        max_boxes: number of rows for each image in the result.
-        agnostic: suppress overlapping boxes of different classes too.
-    """
-    threshold = tf.convert_to_tensor(iou_threshold, tf.float32)
-    by_score = _descending(candidates.scores)
-    order = tf.gather(by_score, _descending(-tf.gather(candidates.pictures, by_score)))
-    # TensorFlow.js lacks the segment sums.
-    of_image = candidates.pictures == tf.range(batch)[:, None]
-    counts = tf.reduce_sum(tf.cast(of_image, tf.int32), 1, keepdims=True)
-    starts = tf.cumsum(counts, exclusive=True)
-    # A row of zeros at the end, read at indices past an image's last candidate.
-    blank = tf.size(order)
-    sorted_boxes = tf.pad(tf.gather(candidates.boxes, order), [[0, 1], [0, 0]])
-    sorted_classes = tf.pad(tf.gather(candidates.classes, order), [[0, 1]])
-    # A kept box may suppress any box of the tile, and a box of the tile any later one.
-    earlier = tf.range(max_boxes + _TILE)[:, None] < tf.range(max_boxes, max_boxes + _TILE)
-
-    def unfinished(start: Tensor, kept: Tensor) -> Tensor:
-        return tf.reduce_any((counts > start) & (kept[:, -1:] == blank))
-
-    def take_tile(start: Tensor, kept: Tensor) -> tuple[Tensor, ...]:
-        rank = start + tf.range(_TILE)
-        tile = tf.where(rank < counts, starts + rank, blank)
-        kept_and_tile = tf.concat([kept, tile], 1)
-        boxes = tf.gather(sorted_boxes, kept_and_tile)
-        classes = tf.gather(sorted_classes, kept_and_tile)
-        measure = _overlap(boxes[:, :, None], boxes[:, None, max_boxes:], suppression)
-        excludes = (measure > threshold) & earlier
-        if not agnostic:
-            excludes &= classes[:, :, None] == classes[:, None, max_boxes:]
-        is_box = kept_and_tile < blank
-
-        def survivors(alive: Tensor) -> Tensor:
-            remaining = ~tf.reduce_any(excludes & alive[:, :, None], 1)
-            return is_box & tf.concat([tf.ones_like(kept, tf.bool), remaining], 1)
-
-        _, alive = tf.while_loop(
-            lambda before, now: tf.reduce_any(before != now),
-            lambda before, now: (now, survivors(now)),
-            (is_box, survivors(is_box)),
-        )
-        # Indices rise as scores fall, so the lowest are the best.
-        lowest, _ = tf.math.top_k(-tf.where(alive, kept_and_tile, blank), max_boxes)
-        return start + _TILE, -lowest
-
-    _, kept = tf.while_loop(
-        unfinished,
-        take_tile,
-        (tf.constant(0), tf.fill([batch, max_boxes], blank)),
-    )
-    return Batch(
-        tf.gather(sorted_boxes, kept),
-        tf.gather(tf.pad(tf.gather(candidates.scores, order), [[0, 1]]), kept),
-        tf.gather(sorted_classes, kept),
-        tf.math.count_nonzero(kept < blank, 1, dtype=tf.int32),
-    )
-
-
-def _descending(values: Tensor) -> Tensor:
-    """Returns the indices that sort `values` in descending order; the sort is stable."""
-    return tf.math.top_k(values, tf.size(values)).indices
-
-
-def letter_box_size(image_sizes: Tensor, input_size: Size) -> Tensor:
-    """Returns the size of the image inside the letter box, [..., 2] int32 (image.c:1006).
-
-    The side that is longer relative to the input fills it; the other is rounded down, but is at
-    least 1. Sizes are (height, width).
-    """
-    sizes = tf.cast(image_sizes, tf.int32)
-    height, width = sizes[..., 0], sizes[..., 1]
-    box_height, box_width = _scalar(input_size[0]), _scalar(input_size[1])
-    wide = tf.cast(box_width, tf.float32) / tf.cast(width, tf.float32) < tf.cast(
-        box_height, tf.float32
-    ) / tf.cast(height, tf.float32)
-    return tf.stack(
-        [
-            tf.where(wide, tf.maximum(1, height * box_width // width), box_height),
-            tf.where(wide, box_width, tf.maximum(1, width * box_height // height)),
-        ],
-        -1,
-    )
-
-
-def undo_letter_box(boxes: Tensor, image_sizes: Tensor, input_size: Size) -> Tensor:
-    """Returns boxes relative to the image for boxes relative to the input (yolo_layer.c:939).
-
-    Args:
-        boxes: [..., 4].
-        image_sizes: [..., 2] int, (height, width) of each box's image.
-        input_size: (height, width) of the network's input.
-    """
-    # (width, height), the order of the boxes.
-    full = tf.cast(tf.stack([_scalar(input_size[1]), _scalar(input_size[0])]), tf.float32)
-    inner = tf.cast(tf.reverse(letter_box_size(image_sizes, input_size), [-1]), tf.float32)
-    ratio = inner / full
-    centre = (boxes[..., :2] - (full - inner) / 2.0 / full) / ratio
-    return tf.concat([centre, boxes[..., 2:] / ratio], -1)
-
-
-def to_corners(boxes: Tensor, image_sizes: Tensor) -> Tensor:
-    """Converts relative center boxes to left, top, right, bottom in pixels, without clipping.
-
-    A box whose width or height is infinite or NaN extends from edge to edge of the image.
-
-    Args:
-        boxes: [..., 4].
-        image_sizes: [..., 2], (height, width), broadcast against the boxes.
-    """
-    scale = tf.cast(tf.reverse(tf.convert_to_tensor(image_sizes), [-1]), tf.float32)
-    centre, half = boxes[..., :2] * scale, boxes[..., 2:] * scale / 2.0
-    low, high = centre - half, centre + half
-    return tf.concat(
-        [
-            tf.where(tf.math.is_finite(low), low, 0.0),
-            tf.where(tf.math.is_finite(high), high, scale),
-        ],
-        -1,
-    )
-
-
-def _scalar(value: int | Tensor) -> Tensor:
-    return tf.cast(value, tf.int32)
-
-
 def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor]:
     """Returns a list of raw heads; a Keras model with one head outputs it without a list."""
     outputs = list(raws) if isinstance(raws, list | tuple) else [raws]
@@ -473,21 +291,3 @@ def _true_indices(values: Tensor) -> Tensor:
 
 def _joined(tensors: Sequence[Tensor], axis: int) -> Tensor:
     return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis)
-
-
-def _overlap(a: Tensor, b: Tensor, suppression: Suppression) -> Tensor:
-    """Returns the value compared with `iou_threshold` (box_iou, box_diou..., box.c:163-230)."""
-    centre_a, size_a = tf.split(a, 2, -1)
-    centre_b, size_b = tf.split(b, 2, -1)
-    low_a, high_a = centre_a - size_a / 2.0, centre_a + size_a / 2.0
-    low_b, high_b = centre_b - size_b / 2.0, centre_b + size_b / 2.0
-    side = tf.nn.relu(tf.minimum(high_a, high_b) - tf.maximum(low_a, low_b))
-    intersection = tf.reduce_prod(side, -1)
-    union = tf.reduce_prod(size_a, -1) + tf.reduce_prod(size_b, -1) - intersection
-    iou = tf.math.divide_no_nan(intersection, union)
-    if suppression.kind == "default":
-        return iou
-    beta = GREEDY_BETA if suppression.kind == "greedynms" else suppression.beta
-    diagonal = tf.reduce_sum(tf.square(tf.maximum(high_a, high_b) - tf.minimum(low_a, low_b)), -1)
-    distance = tf.reduce_sum(tf.square(centre_a - centre_b), -1)
-    return iou - tf.pow(tf.math.divide_no_nan(distance, diagonal), beta)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from yolotf.darknet.detection_options import DetectionOptions, Resize
-from yolotf.graphs import decode, operations
+from yolotf.graphs import operations
+from yolotf.graphs.letter_box import Size, letter_box_size
 from yolotf.interfaces import Tensor as Tensor
 
 
@@ -20,7 +21,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def fit(
-    images: Tensor, size: decode.Size, *, letter_box: bool, resize: Resize = DetectionOptions.resize
+    images: Tensor, size: Size, *, letter_box: bool, resize: Resize = DetectionOptions.resize
 ) -> Tensor:
     """Resizes images to the network's input as Darknet does (image.c:1006 and 1399).
 
@@ -40,7 +41,7 @@ def fit(
     if not letter_box:
         whole = tf.stack(size)
         return operations.fit(tf.raw_ops, images, whole, integers=integers, resize=resize)
-    inner = decode.letter_box_size(tf.shape(images)[1:3], size)
+    inner = letter_box_size(tf.shape(images)[1:3], size)
     before = (tf.stack(size) - inner) // 2
     after = tf.stack(size) - inner - before
     sides = tf.stack([[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
