@@ -41,7 +41,8 @@ from yolotf import diagnosis
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.errors import WeightsMismatch, YolotfError
-from yolotf.weights import layout, op_library, write
+from yolotf.weights import layout, op_library
+from yolotf.weights.arrays import check_size, fill_arrays
 from yolotf.weights.file import WeightsFile
 
 
@@ -96,9 +97,9 @@ def load(path: Path, network: cfg.Network) -> None:
         layout.assignment(segment, _slot(segment, None)) for segment in layout.segments(network)
     )
     plan = layout.Plan(assignments, layout.floats(network), network)
-    write.check_size(file, plan, header)
+    check_size(file, plan, header)
     arrays = [np.empty(assignment.shape, np.float32) for assignment in assignments]
-    write.write_arrays(file, header, plan, arrays, verify=True, threads=op_library.thread_count())
+    fill_arrays(file, header, plan, arrays, verify=True, threads=op_library.thread_count())
 
 
 def _slot(segment: layout.Segment, array: Any) -> layout.Slot:

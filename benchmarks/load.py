@@ -48,6 +48,7 @@ from yolotf.models.variables import plain
 from yolotf.runtime import arrays
 from yolotf.weights import op_library as _native
 from yolotf.weights import write as writing
+from yolotf.weights.arrays import fill_arrays
 from yolotf.weights.file import WeightsFile
 
 FLOOR, OP, WHOLE, PYTHON = "memcpy (floor)", "yolotf op", "load_darknet_weights", "pure Python"
@@ -128,7 +129,7 @@ class Loaders:
         plan = self.graph.plan(transposed=self.header.transposed)
         targets = [self.arrays[assignment.slot.variable] for assignment in plan.assignments]
         threads = _native.thread_count()
-        writing.write_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
+        fill_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """What `inference` made of the kernels, and what the model's variables fold to."""

@@ -28,7 +28,7 @@ from yolotf.formats import onnx as onnx_format
 from yolotf.formats.convert import convert
 from yolotf.onnx import file, proto
 from yolotf.onnx.model import OPSET, describe
-from yolotf.weights import write
+from yolotf.weights import arrays
 
 
 @pytest.fixture
@@ -146,14 +146,14 @@ def test_a_part_of_the_file_is_in_memory_at_a_time(tmp_path, weights, monkeypatc
     """The same bytes, whatever the pieces; each is read where it is."""
     convert(weights, SMALL, tmp_path / "whole.onnx")
     groups = []
-    known = write._scatter
+    known = arrays.scatter
 
     def scatter(path, header, plan, assignments, arrays, **options):
         groups.append(sum(array.nbytes for array in arrays))
         return known(path, header, plan, assignments, arrays, **options)
 
-    monkeypatch.setattr(write, "_scatter", scatter)
-    monkeypatch.setattr(write, "_PIECE", 1000)
+    monkeypatch.setattr(arrays, "scatter", scatter)
+    monkeypatch.setattr(arrays, "_PIECE", 1000)
     convert(weights, SMALL, tmp_path / "pieces.onnx")
     assert len(groups) > 3
     assert max(groups) <= 4 * 12 * 8 * 9, "no more than the largest kernel"
@@ -163,14 +163,14 @@ def test_a_part_of_the_file_is_in_memory_at_a_time(tmp_path, weights, monkeypatc
 def test_weights_that_change_while_written_are_refused(tmp_path, weights, monkeypatch):
     output = tmp_path / "a.onnx"
     output.write_text("old")
-    known = write._scatter
+    known = arrays.scatter
 
     def scatter(*arguments, **options):
         answer = known(*arguments, **options)
         os.utime(weights, ns=(1, 1))
         return answer
 
-    monkeypatch.setattr(write, "_scatter", scatter)
+    monkeypatch.setattr(arrays, "scatter", scatter)
     with refused(errors.FileChangedError):
         convert(weights, SMALL, output)
     assert output.read_text() == "old"

@@ -10,7 +10,8 @@ import pytest
 from support import helpers, messages
 from yolotf.darknet import cfg
 from yolotf.errors import ContentError, SizeMismatchError, WeightsMismatch
-from yolotf.weights import layout, write
+from yolotf.weights import layout
+from yolotf.weights.arrays import fill_arrays
 from yolotf.weights.file import WeightsFile
 
 CONV = "[convolutional]\nbatch_normalize=1\nfilters=64\nsize=3\npad=1\nactivation=leaky\n"
@@ -60,7 +61,7 @@ def refusal(tmp_path: Path):
         plan = layout.Plan(plain() if moves is None else moves, None, NETWORK)
         arrays = [assignment.slot.variable for assignment in plan.assignments]
         with messages.refused(WeightsMismatch, path=str(path)) as caught:
-            write.write_arrays(file, header, plan, arrays, verify=True, threads=2)
+            fill_arrays(file, header, plan, arrays, verify=True, threads=2)
         return caught.value
 
     return refused

@@ -19,7 +19,7 @@ from yolotf.loading.load import LoadReport, file_warnings
 from yolotf.onnx import file, model
 from yolotf.progress import Progress
 from yolotf.weights import layout, op_library
-from yolotf.weights import write as writing
+from yolotf.weights.arrays import check_content, check_size
 from yolotf.weights.file import WeightsFile
 
 EXTRA = "onnx"
@@ -96,8 +96,8 @@ def write(
     try:
         header = weights.header(layout.floats(network))
         plan = described.graph.plan(transposed=header.transposed)
-        writing.check_size(weights, plan, header)
-        writing.check_content(weights, header, plan, threads=threads)
+        check_size(weights, plan, header)
+        check_content(weights, header, plan, threads=threads)
         progress("loading", weights.size_bytes, weights.size_bytes)
         progress("writing", 0, 1)
         metadata = {"cfg": network.to_cfg(), "names": "\n".join(options.class_names)}

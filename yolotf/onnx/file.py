@@ -15,9 +15,9 @@ from yolotf.onnx import proto
 from yolotf.onnx.folding import constant_weights, folded
 from yolotf.onnx.model import LARGEST_MESSAGE, Model, Weight
 from yolotf.weights import layout
+from yolotf.weights.arrays import Pieces
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
-from yolotf.weights.write import Pieces
 
 Array = npt.NDArray[Any]
 

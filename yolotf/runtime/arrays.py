@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
-from yolotf.weights import write as writing
+from yolotf.weights.arrays import check_size, fill_arrays
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 
@@ -37,10 +37,10 @@ def read_arrays(
     """
     header = file.header(layout.floats(graph.network))
     plan = graph.plan(transposed=header.transposed)
-    writing.check_size(file, plan, header)  # before allocating
+    check_size(file, plan, header)  # before allocating
     arrays = allocate(graph.shapes)
     targets = [arrays[assignment.slot.variable] for assignment in plan.assignments]
-    writing.write_arrays(file, header, plan, targets, verify=verify, threads=threads)
+    fill_arrays(file, header, plan, targets, verify=verify, threads=threads)
     return header, arrays
 
 

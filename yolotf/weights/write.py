@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,12 +15,11 @@ from yolotf import _core, errors
 from yolotf._public import warn_caller
 from yolotf.weights import layout
 from yolotf.weights import op_library as _native
+from yolotf.weights.arrays import Array, scatter
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 from yolotf.weights.plan import Targets
 from yolotf.weights.refusal import Failure, refusal, role_name
-
-_Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -74,182 +71,6 @@ def write(
         raise refusal(Failure("symbolic", targets.symbolic), file, plan, targets.assignments)
     job = _Job(file, header, plan, targets, cast, verify)
     return job.with_op(contents_disposable) if _op_can(targets) else job.portably()
-
-
-def check_size(file: WeightsFile, plan: layout.Plan, header: Header) -> None:
-    """Checks that the file has the size that the plan expects.
-
-    Raises:
-        SizeMismatchError: it does not.
-    """
-    expected = plan.expected_bytes(header.size_bytes)
-    if expected not in (-1, file.size_bytes):
-        failure = Failure("wrong_size", expected=expected, actual=file.size_bytes)
-        raise refusal(failure, file, plan, plan.assignments)
-
-
-def write_arrays(
-    file: WeightsFile,
-    header: Header,
-    plan: layout.Plan,
-    arrays: Sequence[_Array],
-    *,
-    verify: bool,
-    threads: int,
-) -> None:
-    """Checks a file and writes it into new NumPy arrays, without TensorFlow.
-
-    Args:
-        file: the file.
-        header: its header.
-        plan: which segment goes into which array.
-        arrays: one for each assignment of the plan.
-        verify: see `load_darknet_weights`.
-        threads: number of threads that read and write.
-
-    Raises:
-        WeightsMismatch: the arrays may be half written.
-        OSError: the file cannot be read.
-    """
-    _scatter(
-        file, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
-    )
-
-
-def check_content(file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int) -> None:
-    """Checks the content of a file for damage, as `write_arrays` with `verify` does.
-
-    Raises:
-        WeightsMismatch: the content is damaged, or another process changed the file.
-        OSError: the file cannot be read.
-    """
-    rows = plan.rows(header.size_bytes)
-    try:
-        damage = _core.examine_content(file.path, header.size_bytes, rows, threads=threads)
-    except _core.NativeError as error:
-        raise refusal(Failure.of(error), file, plan, plan.assignments) from None
-    if damage:
-        code, segment, role, *numbers = damage[0]
-        raise refusal(Failure(code, segment, -1, role, *numbers), file, plan, plan.assignments)
-
-
-_PIECE = 32 << 20
-"""Largest buffer of `Pieces` in bytes, unless a single array is larger."""
-
-
-class Pieces:
-    """Reads a file's arrays a few at a time, to avoid having all of them in memory.
-
-    Attributes:
-        nanoseconds: time spent reading so far.
-        mapped: whether the file was memory-mapped, see `LoadReport`.
-    """
-
-    def __init__(
-        self, file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int
-    ) -> None:
-        """Reads nothing yet.
-
-        Args:
-            file: the file; its content is not checked (`check_content` does that).
-            header: its header.
-            plan: which segments the file has.
-            threads: number of threads that read and write.
-        """
-        self._file, self._header, self._plan, self._threads = file, header, plan, threads
-        self._version = _version(file)
-        self.nanoseconds = 0
-        self.mapped = True
-
-    def of(self, assignments: Sequence[layout.Assignment]) -> Iterator[_Array]:
-        """Yields the float32 array of each assignment; it is valid until the next is requested.
-
-        Args:
-            assignments: some of the plan's, in file order.
-
-        Raises:
-            WeightsMismatch: another process changed the file.
-            OSError: the file cannot be read.
-        """
-        memory = np.empty(0, np.float32)
-        for group in _groups(assignments):
-            counts = [assignment.segment.count for assignment in group]
-            if memory.size < sum(counts):
-                memory = np.empty(sum(counts), np.float32)
-            ends = itertools.accumulate(counts)
-            arrays = [
-                memory[end - count : end].reshape(assignment.shape)
-                for assignment, count, end in zip(group, counts, ends, strict=True)
-            ]
-            self._read(group, arrays)
-            yield from arrays
-
-    def _read(self, group: Sequence[layout.Assignment], arrays: Sequence[_Array]) -> None:
-        mapped, _, checking, writing = _scatter(
-            self._file,
-            self._header,
-            self._plan,
-            group,
-            arrays,
-            cast=False,
-            verify=False,
-            threads=self._threads,
-        )
-        self.mapped &= bool(mapped)
-        self.nanoseconds += checking + writing
-        if _version(self._file) != self._version:
-            raise refusal(Failure("changed"), self._file, self._plan, self._plan.assignments)
-
-
-def _groups(assignments: Sequence[layout.Assignment]) -> Iterator[list[layout.Assignment]]:
-    """Splits assignments into groups of at most `_PIECE` bytes; a larger array is a group."""
-    group: list[layout.Assignment] = []
-    size = 0
-    for assignment in assignments:
-        if group and size + assignment.segment.size_bytes > _PIECE:
-            yield group
-            group, size = [], 0
-        group.append(assignment)
-        size += assignment.segment.size_bytes
-    if group:
-        yield group
-
-
-def _version(file: WeightsFile) -> tuple[int, ...]:
-    """Returns device, inode, size and time, which change if the file is modified or replaced."""
-    status = os.stat(file.path)  # noqa: PTH116 - the path as given
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _scatter(
-    file: WeightsFile,
-    header: Header,
-    plan: layout.Plan,
-    assignments: Sequence[layout.Assignment],
-    arrays: Sequence[_Array],
-    *,
-    cast: bool,
-    verify: bool,
-    threads: int,
-) -> tuple[int, int, int, int]:
-    """Reads segments into arrays whose old values are not needed, so that one pass is enough.
-
-    Returns:
-        (mapped, threads, nanoseconds of checking, nanoseconds of writing).
-    """
-    try:
-        return _core.scatter(
-            file.path,
-            header.to_bytes(),
-            plan.expected_bytes(header.size_bytes),
-            plan.rows(header.size_bytes, None if assignments is plan.assignments else assignments),
-            list(arrays),
-            cast=cast,
-            verify=verify,
-            threads=threads,
-        )
-    except _core.NativeError as error:
-        raise refusal(Failure.of(error), file, plan, assignments) from None
 
 
 def _op_can(targets: Targets) -> bool:
@@ -349,7 +170,7 @@ class _Job:
             )
             for value in before
         ]
-        mapped, threads, _, _ = _scatter(
+        mapped, threads, _, _ = scatter(
             self.file,
             self.header,
             self.plan,
@@ -432,7 +253,7 @@ _ALIGNMENT = 64
 """In bytes, as TensorFlow aligns tensors: it copies memory that is less aligned."""
 
 
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> _Array:
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
     """Returns an uninitialized array whose memory is aligned to `_ALIGNMENT`."""
     size = dtype.itemsize
     for extent in shape:
