@@ -11,12 +11,12 @@ from yolotf.models.activation_layers import (
     mish_of_small_numbers,
 )
 from yolotf.models.building import BN_MOMENTUM
+from yolotf.models.convolution import convolve
 from yolotf.models.sections.antialiased import Blur
 from yolotf.models.sections.convolutional import (
     FlexibleConv2D,
     GroupedConv2D,
     LocallyConnected2D,
-    convolve,
 )
 from yolotf.models.sections.joins import ChannelSlice, Shortcut
 from yolotf.models.sections.pointwise import (
