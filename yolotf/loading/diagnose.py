@@ -25,8 +25,8 @@ from yolotf.models import differences
 from yolotf.models.difference_messages import separable_message
 from yolotf.models.layer_names import network_of, part_name, parts_of
 from yolotf.models.network_like import network_like
+from yolotf.models.readings import reading_of_size, readings
 from yolotf.models.traversal import name_of
-from yolotf.models.units import reading_of_size, readings
 from yolotf.progress import Progress, as_progress
 from yolotf.text import plural
 from yolotf.weights import layout

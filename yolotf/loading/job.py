@@ -27,9 +27,9 @@ from yolotf.loading.refusals import (
 from yolotf.models import order_by_file
 from yolotf.models.layer_names import network_of, network_of_layers, part_name, parts_of
 from yolotf.models.leaves import unsupported_layers
+from yolotf.models.readings import reading_of_size, readings
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
-from yolotf.models.units import reading_of_size, readings
 from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile

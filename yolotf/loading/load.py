@@ -19,7 +19,7 @@ from yolotf.loading.argument_checks import check_model_and_weights, forbid_in_tf
 from yolotf.loading.job import Job, expected_network, plan_load
 from yolotf.models import differences, undrawn
 from yolotf.models.layer_names import network_of
-from yolotf.models.units import extra_biases
+from yolotf.models.readings import extra_biases
 from yolotf.progress import Progress, as_progress
 from yolotf.weights import layout, own_files, same_size
 from yolotf.weights import write as writing

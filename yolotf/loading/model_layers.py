@@ -8,7 +8,7 @@ from yolotf.darknet import cfg
 from yolotf.loading import partial
 from yolotf.models import order_by_file
 from yolotf.models.layer_names import by_section
-from yolotf.models.units import readings
+from yolotf.models.readings import readings
 from yolotf.weights import layout
 
 

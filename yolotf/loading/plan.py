@@ -12,8 +12,8 @@ from yolotf.loading.plan_cache import ModelFingerprint, cache_plan, cached_plan
 from yolotf.loading.refusals import refuse_extra_layers, refuse_quantized
 from yolotf.models import order_by_network
 from yolotf.models.layer_names import by_section, network_of, place_of
+from yolotf.models.readings import readings
 from yolotf.models.traversal import name_of
-from yolotf.models.units import readings
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 

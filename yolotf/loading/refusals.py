@@ -9,8 +9,8 @@ from yolotf.darknet import cfg
 from yolotf.errors import ModelMismatchError
 from yolotf.loading import partial
 from yolotf.models.layer_names import every_layer
+from yolotf.models.readings import readings
 from yolotf.models.traversal import name_of
-from yolotf.models.units import readings
 from yolotf.models.variables import quantization
 from yolotf.text import listed, plural
 from yolotf.weights import layout

@@ -22,8 +22,8 @@ from yolotf.loading.plan import network_for, plan_for
 from yolotf.models import order_by_file, traversal, undrawn
 from yolotf.models.differences import differences as model_differences
 from yolotf.models.layer_names import network_of
+from yolotf.models.readings import extra_biases, readings
 from yolotf.models.traversal import name_of
-from yolotf.models.units import extra_biases, readings
 from yolotf.models.variables import has_adapter, plain, quantization
 from yolotf.text import listed
 from yolotf.weights import layout, own_files

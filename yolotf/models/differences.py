@@ -38,10 +38,11 @@ from yolotf.models.keras_graph import Call, Calls, operation
 from yolotf.models.layer_names import every_layer, network_of
 from yolotf.models.order_by_file import preferred
 from yolotf.models.order_by_network import Binding
+from yolotf.models.readings import reading_of_load
 from yolotf.models.rearrangement import Rearrangement, Rearrangements
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import class_names, layers
-from yolotf.models.units import Structure, Unit, reading_of_load
+from yolotf.models.units import Structure, Unit
 from yolotf.weights import layout
 
 

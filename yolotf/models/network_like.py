@@ -11,8 +11,9 @@ from yolotf.errors import ModelMismatchError
 from yolotf.models import keras_graph
 from yolotf.models.layer_names import network_of
 from yolotf.models.order_by_file import preferred
+from yolotf.models.readings import reading_of_size
 from yolotf.models.stock import stock_networks
-from yolotf.models.units import Structure, Unit, reading_of_size
+from yolotf.models.units import Structure, Unit
 from yolotf.weights import layout
 
 

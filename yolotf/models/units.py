@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from yolotf.errors import ModelMismatchError
 from yolotf.models import keras_graph
 from yolotf.models.leaves import Leaf, Leaves
 from yolotf.models.traversal import class_names, layers, name_of
-from yolotf.weights.layout import Assignment, Slot
+from yolotf.weights.layout import Slot
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ class Structure:
             model: the model.
             merges_biases: whether a kernel with a bias and the batch normalization after it are a
                 single unit, rather than two, [convolutional] and [batchnorm].
-            skips_bare: whether kernels without bias and batch normalization count as `others`,
+            skips_bare: whether kernels without bias and batch normalization count as `unsupported`,
                 rather than being refused.
 
         Raises:
@@ -361,47 +361,6 @@ class Structure:
                 if unit is not None:
                     order.setdefault(unit)
         return list(order) if len(order) == len(self.units) else None
-
-
-def readings(model: Any, *, skips_bare: bool = False) -> list[Structure]:
-    """Splits a model in each way in which a file may store it, likelier first.
-
-    There are two ways if a batch normalization follows a kernel with a bias: the bias is not in
-    the file, or the batch normalization is a `[batchnorm]` section.
-    """
-    merged = Structure(model, merges_biases=True, skips_bare=skips_bare)
-    if all(unit.extra_bias is None for unit in merged.units):
-        return [merged]
-    return [merged, Structure(model, skips_bare=skips_bare)]
-
-
-def reading_of_size(model: Any, floats: Collection[int], *, skips_bare: bool = False) -> Structure:
-    """Returns the first of `readings` with one of the numbers of floats; otherwise the likelier."""
-    likelier, *others = readings(model, skips_bare=skips_bare)
-    candidates = (likelier, *others)
-    return next((structure for structure in candidates if structure.floats in floats), likelier)
-
-
-def reading_of_load(model: Any, assignments: Iterable[Assignment]) -> Structure:
-    """Returns the one of `readings` that `assignments` use; the likelier without assignments."""
-    merged, *others = readings(model, skips_bare=True)
-    written = {id(assignment.slot.variable) for assignment in assignments}
-    if others and any(
-        unit.extra_bias is not None and id(unit.extra_bias.variable) in written
-        for unit in merged.units
-    ):
-        return others[0]
-    return merged
-
-
-def extra_biases(model: Any, assignments: Iterable[Assignment]) -> list[tuple[Slot, Slot]]:
-    """Returns (bias, moving mean) of assigned units with a bias that Darknet does not have."""
-    written = {id(assignment.slot.variable) for assignment in assignments}
-    return [
-        (unit.extra_bias, unit.slots["moving_mean"])
-        for unit in reading_of_load(model, assignments).units
-        if unit.extra_bias is not None and id(unit.slots["kernel"].variable) in written
-    ]
 
 
 _PASSING = frozenset({"Dropout", "SpatialDropout2D", "GaussianNoise", "Identity"})
