@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from PIL import Image
 
 from support import numpy_loader
-from support.cfgs import conv, net, yolo
+from support.cfgs import conv, net, section, yolo
 from yolotf import Detector, parse_cfg
 from yolotf.cli import commands, messages
 from yolotf.errors import YolotfError
@@ -131,6 +133,62 @@ def test_an_argument_takes_no_device_and_quotes_no_secret(command, argument, cap
             assert "salt" not in printed, printed
     assert Path("shadow").read_text() == SHADOW
     assert Path("fifo").is_fifo()
+
+
+COCO = {
+    "images": [{"id": 1, "file_name": "URL", "width": 40, "height": 30}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+WITH_URLS = {
+    "list": {"list.txt": "a.png\nURL\n"},
+    "valid": {"net.data": "valid=URL\nnames=net.names\n"},
+    "names": {"net.data": "valid=list.txt\nnames=URL\n"},
+    "difficult": {"net.data": "valid=list.txt\nnames=net.names\ndifficult=URL\n"},
+    "line": {"net.data": "URL\n"},
+    "two names": {"net.data": "names=URL\nnames=net.names\nvalid=list.txt\n"},
+    "val": {"net.yaml": "val: 'URL'\nnames: [a, b, c]\n"},
+    "path": {"net.yaml": "path: 'URL'\nval: .\nnames: [a, b, c]\n"},
+    "COCO": {"coco.json": json.dumps(COCO)},
+    "class": {"net.names": "URL\n\nkite\n"},
+    "tree": {
+        "net.cfg": net(32)
+        + conv(8)
+        + section("region", anchors="1,2", classes=3, coords=4, num=1, softmax=1, tree="URL")
+    },
+}
+"""Files in which a URL stands, by what names it."""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*tree=:UserWarning")
+@pytest.mark.parametrize("place", WITH_URLS)
+@pytest.mark.parametrize("url", [*URLS, "rtsp://host/user=me&password=hunter&x=tok3n"])
+def test_a_url_in_a_file_shows_no_secret(place, url, capsys, monkeypatch):
+    for name, text in WITH_URLS[place].items():
+        quoted = json.dumps(url)[1:-1] if name.endswith("json") else url
+        Path(name).write_text(text.replace("URL", quoted))
+    files = ["--cfg", "net.cfg", "--weights", "net.weights"]
+    data = ["--data", "net.yaml" if Path("net.yaml").exists() else "net.data"]
+    if place == "COCO":
+        data = ["--coco", "coco.json", "--names", "net.names"]
+    coco = ["--coco-json", "found.json", "--overwrite"]
+    runs = [
+        ["eval", *data, *files],
+        ["eval", *data, *files, "--json"],
+        ["detect", "a.png", *files, "--names", "net.data", "--json"],
+        ["detect", "-", *files, "--json", *coco],
+        ["inspect", "net.weights", "--cfg", "net.cfg", "--json"],
+    ]
+    if place == "COCO":
+        runs.append(["detect", "a.png", *files, "--json", *coco, "--coco-like", "coco.json"])
+    for arguments in runs:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{url}\n{url}.jpg\na.png\n"))
+        assert commands.main(arguments) in (0, 1, 2)
+        printed = "".join(capsys.readouterr())
+        results = [path.read_text() for path in Path().glob("found*.json")]
+        shown = "\n".join([printed, *results])
+        assert not [secret for secret in SECRETS if secret in shown], shown
 
 
 @pytest.mark.parametrize(

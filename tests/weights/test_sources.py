@@ -6,6 +6,7 @@ import http.server
 import io
 import itertools
 import os
+import pickle
 import re
 import socket
 import sys
@@ -691,10 +692,76 @@ def test_signature_of_a_url_is_shown_nowhere(spoil, store, model, capsys, tmp_pa
         assert secret not in shown
 
 
+def everything_in(value, seen):
+    """The texts of a value, its attributes and items, and of an error's causes and traceback."""
+    if id(value) in seen or len(seen) > 20_000:
+        return
+    seen[id(value)] = value  # kept, so that its id is not used again
+    yield repr(value)
+    yield str(value)
+    if isinstance(value, BaseException):
+        yield "".join(traceback.format_exception(value))
+        yield repr(pickle.dumps(value))
+        for chained in (value.__cause__, value.__context__, *getattr(value, "__notes__", ())):
+            yield from everything_in(chained, seen)
+    attributes = vars(value) if hasattr(value, "__dict__") else {}
+    parts = list(value.values()) if isinstance(value, dict) else []
+    parts += value if isinstance(value, list | tuple | set) else []
+    for part in (*attributes.values(), *parts):
+        yield from everything_in(part, seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "form",
+    [
+        "http://me:s3cret@{}/t0ken/a.weights?X-Amz-Signature=0a1b2c",
+        "http://me:s3cret%40t0ken@{}/a.weights#0a1b2c",
+        "http://{}/t0ken/a.weights?sv=2022&sig=0a1b2c%2Fs3cret",
+    ],
+)
+@pytest.mark.parametrize("size", [None, -400], ids=["whole", "short"])
+def test_no_secret_of_a_url_is_kept(form, size, store, model, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    Path("net.cfg").write_text(loading.PLAIN)
+    url = form.format(store.url("").removeprefix("http://"))
+    for path in ("/a.weights", "/t0ken/a.weights"):
+        store.files[path] = CONTENT[:size]
+    outputs = ["a.onnx", "b.safetensors", "c.keras", "d"]
+    calls = [
+        lambda: yolotf.load_darknet_weights(model, url),
+        lambda: yolotf.Detector("net.cfg", url),
+        lambda: yolotf.diagnose(url, "net.cfg"),
+        lambda: yolotf.Detector("net.cfg", url).__reduce__(),
+        lambda: cli.main(["check", url, "--cfg", "net.cfg", "--html", "out/a.html"]),
+        lambda: yolotf.Detector("net.cfg", url).export("out/e"),
+        *(lambda o=output: yolotf.convert(url, "net.cfg", f"out/{o}") for output in outputs),
+    ]
+    texts = []
+    for call in calls:
+        try:
+            value = call()
+        except (OSError, TypeError, ValueError) as error:
+            value = error
+        texts += everything_in(value, {})
+    assert (tmp_path / "out/a.html").exists()
+    assert (tmp_path / "out/e").exists() == (size is None)
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    texts += [path.read_bytes().decode("latin-1") for path in files]
+    for secret in ("s3cret", "t0ken", "0a1b2c"):
+        assert not [text for text in texts if secret in text]
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [
         ("https://host/a.weights", "https://host/a.weights"),
+        ("rtsp://10.0.0.1/user=me&password=TOKEN", "rtsp://10.0.0.1/..."),
+        ("rtsp://10.0.0.1/user=me_password=TOKEN.sdp", "rtsp://10.0.0.1/..."),
+        ("https://host/a;session=TOKEN", "https://host/..."),
+        ("https://host/b/a%3Ftoken%3DTOKEN", "https://host/.../..."),
+        ("cannot read rtsp:/10.0.0.1/user=me&x=TOKEN: no", "cannot read rtsp:/10.0.0.1/... no"),
         ("https://host:8080/a.weights", "https://host:8080/a.weights"),
         ("https://host/TOKEN/b/a.weights", "https://host/.../a.weights"),
         ("https://me:TOKEN@host/a?b", "https://host/a"),

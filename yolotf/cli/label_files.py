@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from yolotf.cli.inputs import shown
 from yolotf.darknet.coco import COCO_IDS as COCO_IDS
 from yolotf.darknet.coco import COCO_NAMES, classes_by_name
 from yolotf.errors import YolotfError
@@ -221,9 +222,11 @@ class InstancesResults(CocoResults):
                     f"{image['given_id']}, {image['file_name']}; leave one of them out"
                 )
         if count and not path_of:
+            listed = next(iter(self._of_name.values()), None)
+            first = "missing" if listed is None else shown(listed[0]["file_name"])
             raise YolotfError(
                 f"{self._source}: none of its images is among the {plural(count, 'input')}; its "
-                f"first image is {next(iter(self._of_name), 'missing')}"
+                f"first image is {first}"
             )
 
     def write(

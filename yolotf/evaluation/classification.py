@@ -18,7 +18,7 @@ from yolotf.darknet.class_names import Names, check_named, read_names
 from yolotf.errors import YolotfError
 from yolotf.evaluation.data_set import existing_path
 from yolotf.evaluation.run import reason
-from yolotf.files import opening
+from yolotf.files import opening, sources
 from yolotf.files.lookup import Lookup
 from yolotf.images.endings import IMAGES
 from yolotf.images.read import read_picture
@@ -319,7 +319,7 @@ def _count_hits(
             try:
                 image = read_picture(path, channels, max_pixels=max_pixels)
             except (OSError, ValueError) as error:  # noqa: PERF203 (each may fail)
-                unread.append((str(path), reason(path, error)))
+                unread.append((sources.name_of(path), reason(path, error)))
             else:
                 arrays.append(image)
                 expected.append(class_id)

@@ -24,6 +24,7 @@ from yolotf.evaluation.data_set import AnnotatedImage, DataSet, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 from yolotf.evaluation.labels import Fork
 from yolotf.evaluation.pairing import paired
+from yolotf.files import sources
 from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural
@@ -158,7 +159,9 @@ def evaluate(
     )
     result = dataclasses.replace(
         result,
-        unread=tuple((str(image.path), reason(image.path, error)) for image, error in unread),
+        unread=tuple(
+            (sources.name_of(image.path), reason(image.path, error)) for image, error in unread
+        ),
     )
     if data.coco is None:
         return result

@@ -117,7 +117,8 @@ def _local(
             return Local(path, _shown_path(path))
         memory = _Memory(stack, limits.max_bytes)
         fetch(url, memory, progress or ignore, limits)
-        return memory.local(shown_url(url), url.split("?")[0].rstrip("/").rpartition("/")[2])
+        shown = shown_url(url)
+        return memory.local(shown, shown.rstrip("/").rpartition("/")[2])
     name = name_of(weights)
     if (bytes_path := _bytes_path(weights)) is not None:
         return Local(bytes_path, bytes_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from urllib.parse import unquote
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
@@ -14,9 +15,13 @@ _CHAINED = rf"::(?={_SCHEME}(?:://|::))"
 _ANY_URL = re.compile(rf"({_SCHEME}://)((?:(?!{_CHAINED})[^\s'\"<>])*)")
 """A URL in a sentence, or chained by `::`."""
 _ANY_URL_AS_PATH = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]{1,30}:/)((?!/)[^\s'\"<>]{0,2000}[@?#][^\s'\"<>]*)"
+    r"([A-Za-z][A-Za-z0-9+.-]{1,30}:/)((?!/)[^\s'\"<>]{0,2000}[@?#&=][^\s'\"<>]*)"
 )
 """A URL with possible secrets in a sentence, after pathlib has collapsed its slashes."""
+
+
+_KEY_AND_VALUE = re.compile(r"[=&;?#@]")
+"""In a last path part: cameras take `/user=me&password=...`, servers `;session=...`."""
 
 
 def redacted(text: str) -> str:
@@ -43,6 +48,8 @@ def _shown(rest: str) -> str:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     path = re.split(r"[?#]", rest, maxsplit=1)[0][len(authority) :]
     folders, _, name = path.rpartition("/")
+    if _KEY_AND_VALUE.search(unquote(name)):
+        name = "..."
     separator = "/.../" if folders else "/" if path else ""
     host = authority.rpartition("@")[2]
     if "@" not in rest[len(authority) :]:
