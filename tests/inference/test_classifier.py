@@ -186,6 +186,23 @@ def test_copies_read_the_file_that_serves_now(copied, small):
         copied(Classifier(parse_cfg(text), small().read_bytes()))
 
 
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))]
+)
+def test_copies_read_a_relative_path_from_where_it_was_opened(copied, small, tmp_path, monkeypatch):
+    """A server may change its working folder, in which another file may have the same name."""
+    for folder, seed in (("here", 3), ("elsewhere", 4)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.weights").write_bytes(small(seed=seed).read_bytes())
+    monkeypatch.chdir(tmp_path / "here")
+    original = Classifier(parse_cfg(SMALL + SOFTMAX), "a.weights")
+    original.reload("a.weights")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    image = PIXELS
+    assert str(copied(original)(image)) == str(original(image))
+    assert copied(original).weights.path == str(tmp_path / "here/a.weights")
+
+
 def test_unpickling_without_the_weights_file_is_an_os_error(small, tmp_path):
     path = tmp_path / "gone.weights"
     path.write_bytes(small().read_bytes())

@@ -1,5 +1,6 @@
 """The serving path: folded network, inference function, detector, reload and export."""
 
+import copy
 import gc
 import inspect
 import io
@@ -612,6 +613,25 @@ def test_wanted_classes_and_suppression_across_classes_can_be_passed(small_file)
     same = found(only=["kite", "3"], agnostic=True)
     assert count >= len(same) > 1
     np.testing.assert_allclose(batch.boxes[0, : len(same)], same.xyxy, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda original: pickle.loads(pickle.dumps(original))]
+)
+def test_copies_read_a_relative_path_from_where_it_was_opened(
+    copied, small_file, tmp_path, monkeypatch
+):
+    """A server may change its working folder, in which another file may have the same name."""
+    for folder, seed in (("here", 3), ("elsewhere", 4)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.weights").write_bytes(small_file(seed).read_bytes())
+    monkeypatch.chdir(tmp_path / "here")
+    original = Detector(parse_cfg(SMALL), "a.weights")
+    original.reload("a.weights")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    image = np.full((40, 50, 3), 90, np.uint8)
+    assert str(copied(original)(image)) == str(original(image))
+    assert copied(original).weights.path == str(tmp_path / "here/a.weights")
 
 
 def test_unpickling_without_the_weights_file_is_an_os_error(small_file, tmp_path):

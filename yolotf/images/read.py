@@ -40,7 +40,8 @@ ImageLike = Union[
 
 ImageT = TypeVar("ImageT", bound=ImageLike)
 Images = list[ImageT] | tuple[ImageT, ...]
-"""Several images; an array [batch, height, width, channels] also counts as several."""
+"""Several images. An array [batch, height, width, channels], and a one-dimensional array of paths,
+encoded images or arrays, also count as several."""
 
 _ROUNDING = 1e-3
 """Tolerance for floats outside 0..1: resizing and colour conversion overshoot slightly."""
@@ -95,7 +96,8 @@ def open_picture(
     array = _in_bytes(check_array(image, bgr=bgr))
     if array.shape[2] not in (1, 3, 4):
         raise ValueError(
-            f"an image is [height, width] or [height, width, 1, 3 or 4], not {array.shape}"
+            "an image is [height, width] or [height, width, 1, 3 or 4], not "
+            f"{array.shape}{_channels_last(array.shape)}"
         )
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
@@ -145,8 +147,9 @@ def images_of(given: ImageLike | Images[ImageT]) -> tuple[Sequence[ImageLike], b
     """Returns the images in the argument of a detector or classifier.
 
     Args:
-        given: an image; or a list, a tuple or an array [batch, height, width, channels] of images.
-            Servers that batch requests pass such arrays.
+        given: an image; or a list, a tuple, an array [batch, height, width, channels], or a
+            one-dimensional array of objects or strings. Servers that batch requests pass such
+            arrays.
 
     Returns:
         The images, and whether the argument was several images.
@@ -156,25 +159,34 @@ def images_of(given: ImageLike | Images[ImageT]) -> tuple[Sequence[ImageLike], b
     """
     if isinstance(given, list | tuple):
         return given, True
-    if is_array(given) and len(getattr(given, "shape", ())) == 4:
-        return list(_values(given)), True
+    if is_array(given):
+        array = _values(given)
+        if array.ndim == 4 or (array.ndim == 1 and array.dtype.kind in "OSU"):
+            return list(array), True
+        return [array], False
     return [given], False
 
 
 def _encoded(image: Any) -> Any:
-    """Returns the bytes in a scalar string tensor, as from `tf.io.read_file`; else the argument."""
+    """Returns the bytes or the path in a scalar array or tensor; else the argument.
+
+    `tf.io.read_file` returns such a tensor.
+    """
     if getattr(image, "shape", None) == () and hasattr(image, "__array__"):
         with contextlib.suppress(Exception):  # a symbolic tensor, refused later
             content = np.asarray(image).item()
-            return content if isinstance(content, bytes) else image
+            return content if isinstance(content, bytes | str) else image
     return image
 
 
 def is_array(image: object) -> bool:
-    """Whether the image is an array or a tensor, not a file or a Pillow image."""
+    """Whether the image is an array or a tensor, not a file or a Pillow image.
+
+    NumPy's scalars `np.str_` and `np.bytes_` are strings.
+    """
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
-    return hasattr(image, "__array__") and not isinstance(image, Image.Image)
+    return hasattr(image, "__array__") and not isinstance(image, Image.Image | str | bytes)
 
 
 def check_array(image: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
@@ -238,25 +250,63 @@ def _checked(array: npt.NDArray[Any], bgr: bool) -> npt.NDArray[Any]:
         raise ValueError(f"an image of shape {array.shape} is empty; check how it was cut out")
     if bgr and array.shape[2] >= 3:
         array = np.concatenate([array[..., 2::-1], array[..., 3:]], 2)
+    check_dtype(str(array.dtype), array.dtype.kind)
     if array.dtype == np.uint8:
         return array
-    if array.dtype.kind in "iub":
+    array = array.astype(np.float32, copy=False)
+    check_range(float(array.min()), float(array.max()))
+    return array
+
+
+def check_dtype(dtype: str, kind: str) -> None:
+    """Checks the type of pixels: uint8 or any float.
+
+    Args:
+        dtype: its name.
+        kind: NumPy's letter for it, `np.dtype.kind`.
+
+    Raises:
+        TypeError: it is another type.
+    """
+    if dtype == "uint8":
+        return
+    if kind in "iub":
         fix = {
             "uint16": "(array / 257).astype('uint8') for 16 bits",
             "bool": "array.astype('uint8') * 255",
-        }.get(str(array.dtype), "array.astype('uint8') for 0..255")
-        raise TypeError(
-            f"an array of {array.dtype} is not an image: uint8 or floats in 0..1; {fix}"
-        )
-    if array.dtype.kind != "f" and "float" not in str(array.dtype):  # bfloat16 is of kind V
-        raise TypeError(f"an array of {array.dtype} is not an image: uint8 or floats in 0..1")
-    array = array.astype(np.float32, copy=False)
-    low, high = float(array.min()), float(array.max())
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-        problem = f"reaches from {low:g} to {high:g}" if low == low else "holds NaN"
-        fix = "divide it by 255" if 1 < high <= 255 and low >= 0 else "scale it to 0..1"
-        raise ValueError(f"a float image is in 0..1, this array {problem}; {fix}, or give uint8")
-    return array
+        }.get(dtype, "array.astype('uint8') for 0..255")
+        raise TypeError(f"an array of {dtype} is not an image: uint8 or floats in 0..1; {fix}")
+    if kind != "f" and "float" not in dtype:  # bfloat16 is of kind V
+        raise TypeError(f"an array of {dtype} is not an image: uint8 or floats in 0..1")
+
+
+def check_range(low: float, high: float) -> None:
+    """Checks the range of pixels that are floats.
+
+    Args:
+        low: the lowest value, NaN if there is a NaN.
+        high: the highest.
+
+    Raises:
+        ValueError: they are not in 0..1.
+    """
+    if are_in_range(low) and are_in_range(high):
+        return
+    problem = f"reaches from {low:g} to {high:g}" if low == low else "holds NaN"
+    fix = "divide it by 255" if 1 < high <= 255 and low >= 0 else "scale it to 0..1"
+    raise ValueError(f"a float image is in 0..1, this array {problem}; {fix}, or give uint8")
+
+
+def are_in_range(values: Any) -> Any:
+    """Whether each value, an array or a tensor, is in 0..1; NaN is not."""
+    return (values >= -_ROUNDING) & (values <= 1 + _ROUNDING)
+
+
+def _channels_last(shape: Sequence[int]) -> str:
+    """Returns advice for an image that seems to have its channels first, after a semicolon."""
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        return "; if its channels are first, move them last: array.transpose(1, 2, 0)"
+    return ""
 
 
 def _in_bytes(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from yolotf.inference import saving
 from yolotf.inference.classifier_head import head_of
 from yolotf.inference.classifier_images import Resize, check_resize
 from yolotf.inference.diagnosed_errors import FUNCTION_ADVICE, diagnosed
-from yolotf.inference.image_operations import fit
+from yolotf.inference.image_operations import fit, image_batch
 from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -99,21 +99,21 @@ class ClassifierFunction:
         A recurrent network treats the images of all calls as consecutive frames of one video.
 
         Args:
-            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
+            images: [batch, height, width, channels], RGB; uint8, or floats in 0..1. They are
                 prepared according to `resize` of `build_function`, by default as Darknet does, see
                 `yolotf.inference.classifier.prepare`.
 
         Raises:
             OutOfMemoryError: the images need more memory than the process may use.
             TensorFlowError: TensorFlow fails to run the graph.
+            TypeError: the images have another dtype.
+            ValueError: the images have another shape, or values outside of 0..1.
             ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
         forked.check_process("build_function")
-        images = tf.convert_to_tensor(images)
+        images = image_batch(images, self.network)
         if images.shape[0] == 0:
             return tf.zeros([0, self.classes])
-        if images.dtype not in self._functions:
-            images = tf.cast(images, tf.float32)
         with self.folded.running(images.shape[0]):
             return self._functions[images.dtype](images)
 

@@ -230,8 +230,8 @@ class Detector:
         Args:
             images: a path, a Pillow image, encoded bytes, an open file, or an array or tensor
                 [height, width, channels], RGB (or grayscale without the last axis), uint8 or float
-                in 0..1; a list or tuple of these, of any sizes; or an array or tensor
-                [batch, height, width, channels].
+                in 0..1; a list, a tuple or a one-dimensional array of these, of any sizes; or an
+                array or tensor [batch, height, width, channels].
 
         Returns:
             `Detections` in pixels of the image; a list of them for several images.

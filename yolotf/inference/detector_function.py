@@ -22,7 +22,7 @@ from yolotf.graphs import decode, forked, tf_errors, tf_operations
 from yolotf.graphs.folded_network import FoldedNetwork, check_eager
 from yolotf.inference import gc_pause
 from yolotf.inference.diagnosed_errors import FUNCTION_ADVICE, diagnosed
-from yolotf.inference.image_operations import fit, to_float
+from yolotf.inference.image_operations import fit, image_batch, input_batch, to_float
 from yolotf.interfaces import Tensor
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
@@ -180,7 +180,7 @@ class InferenceFunction:
         A recurrent network treats the images of all calls as consecutive frames of one video.
 
         Args:
-            images: [batch, height, width, channels], RGB; uint8, or float32 in 0..1. They are
+            images: [batch, height, width, channels], RGB; uint8, or floats in 0..1. They are
                 resized to the network's size as Darknet does, keeping their proportions with
                 `letter_box`; with `any_size` they are used unchanged.
 
@@ -190,20 +190,22 @@ class InferenceFunction:
         Raises:
             OutOfMemoryError: the images need more memory than the process may use.
             TensorFlowError: TensorFlow fails to run the graph.
+            TypeError: the images have another dtype.
+            ValueError: the images have another shape, or values outside of 0..1.
             YolotfError: with `any_size`, a height or width is not a multiple of `stride`.
             ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
         forked.check_process("build_function")
-        images = tf.convert_to_tensor(images)
+        images = image_batch(images, self.network)
         if images.shape[0] == 0:
             return self._empty_result()
-        return self.fitted(self.fit(images), _image_sizes(images))
+        return self.fitted(self._run_fit(images), _image_sizes(images))
 
     def fit(self, images: Tensor) -> Tensor:
         """Returns images resized for `fitted`; takes what `__call__` takes."""
-        images = tf.convert_to_tensor(images)
-        if images.dtype not in self._fit:
-            images = tf.cast(images, tf.float32)
+        return self._run_fit(image_batch(images, self.network))
+
+    def _run_fit(self, images: Tensor) -> Tensor:
         with tf_errors.translate_errors(self.network, images.shape[0]):
             return self._run_unoptimized(self._fit[images.dtype], images)
 
@@ -215,7 +217,7 @@ class InferenceFunction:
             image_sizes: [batch, 2] int32, (height, width) of the original images, in whose pixels
                 the boxes are returned.
         """
-        inputs = tf.convert_to_tensor(inputs)
+        inputs = input_batch(inputs, self.network, any_size=self._any_size)
         if inputs.shape[0] == 0:
             return self._empty_result()
         raws = self.raw_heads(inputs)
@@ -232,7 +234,7 @@ class InferenceFunction:
 
     def raw_heads(self, inputs: Tensor) -> list[Tensor]:
         """Returns the inputs of the heads, for `inputs` as in `fitted`."""
-        inputs = tf.convert_to_tensor(inputs)
+        inputs = input_batch(inputs, self.network, any_size=self._any_size)
         with self.folded.running(inputs.shape[0], self._relative_area(inputs)):
             return list(self._heads(inputs))
 

@@ -58,17 +58,21 @@ class ActiveWeights:
     Attributes:
         loaded: the weights, as the engine uses them.
         source: the file they came from.
-        is_file: whether `source.path` names a file that can be read again.
+        absolute_path: of the file, from the working folder in which it was opened; None if it
+            cannot be read again.
     """
 
     loaded: LoadedWeights
     source: ServedWeights
-    is_file: bool
+    absolute_path: str | None
 
     @classmethod
     def of(cls, loaded: LoadedWeights, file: WeightsFile) -> ActiveWeights:
         """Returns the weights loaded from `file`."""
-        return cls(loaded, ServedWeights(file.name, loaded.header), file.is_named_file)
+        path = None
+        if file.is_named_file:
+            path = os.path.abspath(file.path)  # noqa: PTH100 - keeps links as they are
+        return cls(loaded, ServedWeights(file.name, loaded.header), path)
 
 
 class ServedNetwork:
@@ -155,14 +159,14 @@ class ServedNetwork:
         Raises:
             TypeError: the weights were not loaded from a file.
         """
-        path = self.active.source.path
-        if not self.active.is_file:
+        active = self.active
+        if active.absolute_path is None:
             raise TypeError(
-                f"a {owner} whose weights came from {path} cannot be pickled or copied, as only a "
-                f"file can be read again; write the weights to a file, and create the {owner} "
-                "from that"
+                f"a {owner} whose weights came from {active.source.path} cannot be pickled or "
+                "copied, as only a file can be read again; write the weights to a file, and create "
+                f"the {owner} from that"
             )
-        return os.path.abspath(path)  # noqa: PTH100 - keeps links as they are
+        return active.absolute_path
 
     def hwio_weights(self) -> Any:
         """Returns the active weights for a SavedModel, see `Engine.hwio_weights`."""
