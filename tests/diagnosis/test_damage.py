@@ -11,8 +11,8 @@ from test_diagnosis import trained
 from support import helpers
 from support.diagnosis_cases import pairs
 from support.messages import said
+from yolotf import diagnosis
 from yolotf.darknet import stock as networks
-from yolotf.diagnosis import result as diagnosis
 from yolotf.weights import layout
 
 NETWORK = networks.network("yolov4-tiny", classes=3)

@@ -15,10 +15,10 @@ from support import weights_files
 from support.cfgs import maxpool, net, normalized, section
 from support.messages import said
 from support.weights_files import write_zeros
+from yolotf import diagnosis
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render
-from yolotf.diagnosis import result as diagnosis
 from yolotf.errors import YolotfError
 from yolotf.weights import layout, same_size
 

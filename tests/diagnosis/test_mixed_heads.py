@@ -8,7 +8,7 @@ from support.messages import refused, reported, said
 from yolotf import errors
 from yolotf.cli import commands as cli
 from yolotf.darknet import cfg, stock
-from yolotf.diagnosis import result
+from yolotf.diagnosis import diagnose
 from yolotf.weights import layout
 
 
@@ -39,7 +39,7 @@ def test_cfg_diagnosis_and_load_warn(pair):
     for head in edited.heads:
         assert str(head.line_of("classes")) in warning
     said(warning)
-    diagnosed = result.diagnose(weights, edited)
+    diagnosed = diagnose(weights, edited)
     assert diagnosed.ok
     assert warning in [listed.message for listed in diagnosed.warnings]
     report = yolotf.load_darknet_weights(yolotf.build_model(edited), weights)

@@ -17,10 +17,10 @@ import pytest
 from test_diagnosis import SMALL, trained
 
 from support.messages import said
+from yolotf import diagnosis
 from yolotf.darknet import cfg
 from yolotf.darknet import stock as networks
 from yolotf.diagnosis import render as report
-from yolotf.diagnosis import result as diagnosis
 from yolotf.weights import layout
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import yolotf
 from support import edited_cfgs, weights_files
 from support.messages import refused, said
 from yolotf.darknet import cfg, stock
-from yolotf.diagnosis import result
+from yolotf.diagnosis import diagnose
 from yolotf.weights import catalog, layout
 
 
@@ -30,7 +30,7 @@ def test_true_edit_is_the_first_cause(name: str, tmp_path: Path) -> None:
         if case.file is not written:
             written = case.file
             edited_cfgs.trained_file(written, path)
-        diagnosed = result.diagnose(path, case.network)
+        diagnosed = diagnose(path, case.network)
         causes = [cause.to_dict() for cause in diagnosed.causes]
         assert causes, case
         assert case.is_true(causes[0]), (case.kind, case.description, causes[0])
@@ -46,7 +46,7 @@ def test_classes_of_a_network_that_was_never_trained(
     name: str, classes: int, tmp_path: Path
 ) -> None:
     path = edited_cfgs.drawn_file(stock.network(name, classes=classes), tmp_path / "a.weights")
-    (cause,) = [cause.to_dict() for cause in result.diagnose(path, stock.network(name)).causes]
+    (cause,) = [cause.to_dict() for cause in diagnose(path, stock.network(name)).causes]
     assert (cause["kind"], cause["file"]) == ("class_count", classes)
 
 
@@ -57,7 +57,7 @@ def test_true_edit_of_a_network_that_was_never_trained(name: str, tmp_path: Path
     path = tmp_path / "a.weights"
     for case in edited_cfgs.cases(network, 1, seed=1):
         edited_cfgs.drawn_file(case.file, path)
-        causes = [cause.to_dict() for cause in result.diagnose(path, case.network).causes]
+        causes = [cause.to_dict() for cause in diagnose(path, case.network).causes]
         assert causes, case
         assert case.is_true(causes[0]), (case.kind, case.description, causes[0])
 
@@ -87,7 +87,7 @@ def test_forgotten_heads_are_named_with_their_lines(numbers: str, tmp_path: Path
         weights_files.write_zeros(path, layout.size_bytes(file))
     else:
         edited_cfgs.trained_file(file, path)
-    diagnosed = result.diagnose(path, edited)
+    diagnosed = diagnose(path, edited)
     (cause,) = diagnosed.causes
     first, second = (
         edited.layers[edited.heads[place].index - 1].line_of("filters") for place in (0, 1)
@@ -121,7 +121,7 @@ def test_forgotten_heads_are_recognised_by_size_alone(
     edited = heads_edited(network, classes, chosen, "own.cfg")
     file = network.with_classes(of_file)
     path = weights_files.write_zeros(tmp_path / "a.weights", layout.size_bytes(file))
-    (cause,) = result.diagnose(path, edited).causes
+    (cause,) = diagnose(path, edited).causes
     filters = [file.layers[head.index - 1].output_shape.channels for head in file.heads]
     assert (cause.kind, cause["file"]) == ("head_filters", filters)
 
@@ -131,7 +131,7 @@ def test_file_of_mixed_heads_against_a_cfg_of_equal_ones(tmp_path: Path) -> None
     network = stock.network("yolov4-tiny")
     file = heads_edited(network, 2, (1,), "mixed.cfg")
     edited_cfgs.trained_file(file, tmp_path / "a.weights")
-    (cause,) = result.diagnose(tmp_path / "a.weights", network.with_classes(2)).causes
+    (cause,) = diagnose(tmp_path / "a.weights", network.with_classes(2)).causes
     assert (cause.kind, cause["file"], cause["model"]) == ("head_filters", [255, 21], [21, 21])
     said(cause.text)
 
@@ -155,7 +155,7 @@ def test_folded_batch_normalization_is_named(name: str, side: str, tmp_path: Pat
     plain = folded(network)
     file, against = (plain, network) if side == "file" else (network, plain)
     edited_cfgs.trained_file(file, tmp_path / "a.weights")
-    (cause,) = result.diagnose(tmp_path / "a.weights", against).causes
+    (cause,) = diagnose(tmp_path / "a.weights", against).causes
     assert cause.kind == "folded"
     assert cause["file"] == ("folded" if side == "file" else "normalized")
     count = sum(getattr(layer, "batch_normalize", False) for layer in network.layers)
@@ -166,7 +166,7 @@ def test_folded_batch_normalization_is_named(name: str, side: str, tmp_path: Pat
 def test_folded_file_of_other_classes_has_both_causes(tmp_path: Path) -> None:
     file = folded(stock.network("yolov3-tiny", classes=7))
     edited_cfgs.trained_file(file, tmp_path / "a.weights")
-    diagnosed = result.diagnose(tmp_path / "a.weights", "yolov3-tiny")
+    diagnosed = diagnose(tmp_path / "a.weights", "yolov3-tiny")
     assert [cause.kind for cause in diagnosed.causes] == ["folded", "class_count"]
     assert diagnosed.causes[1]["file"] == 7
 
@@ -179,7 +179,7 @@ def test_folded_file_of_other_classes_has_both_causes(tmp_path: Path) -> None:
 def test_class_count_of_a_classifier(name: str, classes: int, tmp_path: Path) -> None:
     size = layout.size_bytes(stock.network(name))
     path = weights_files.write_zeros(tmp_path / "a.weights", size)
-    (cause,) = result.diagnose(path, stock.network(name, classes=classes)).causes
+    (cause,) = diagnose(path, stock.network(name, classes=classes)).causes
     assert (cause.kind, cause["file"], cause["model"]) == ("class_count", 1000, classes)
     said(cause.text)
 
@@ -188,7 +188,7 @@ def test_class_count_of_a_classifiers_cfg_cites_its_line(tmp_path: Path) -> None
     network = as_text(stock.network("darknet19", classes=200), "own.cfg")
     size = layout.size_bytes(stock.network("darknet19"))
     path = weights_files.write_zeros(tmp_path / "a.weights", size)
-    (cause,) = result.diagnose(path, network).causes
+    (cause,) = diagnose(path, network).causes
     assert f"own.cfg:{network.layers[23].line_of('filters')}" in cause.fix
     said(cause.fix)
 
@@ -216,7 +216,7 @@ def test_missing_and_added_sections_are_described(name: str, tmp_path: Path) -> 
         if case.kind not in ("taken out", "added"):
             continue
         edited_cfgs.trained_file(case.file, tmp_path / "a.weights")
-        cause, *others = result.diagnose(tmp_path / "a.weights", case.network).causes
+        cause, *others = diagnose(tmp_path / "a.weights", case.network).causes
         assert not others
         assert cause["change"] == ("added" if case.kind == "added" else "missing")
         said(cause.text)
@@ -229,7 +229,7 @@ def test_truncated_file_is_truncated_and_not_edited(kept: float, tmp_path: Path)
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.truncate(int(size * kept) // 4 * 4 + 4)
-    (cause,) = result.diagnose(path, network).causes
+    (cause,) = diagnose(path, network).causes
     assert cause.kind == "truncated"
     assert str(size) in cause.fix
     said(cause.fix)
@@ -240,7 +240,7 @@ def test_lost_bytes_are_damage_and_no_edit(lost: int, tmp_path: Path) -> None:
     network = stock.network("yolov4-tiny")
     content = edited_cfgs.trained_file(network, tmp_path / "a.weights").read_bytes()
     (tmp_path / "b.weights").write_bytes(content[:1_000_000] + content[1_000_000 + lost :])
-    (cause,) = result.diagnose(tmp_path / "b.weights", network).causes
+    (cause,) = diagnose(tmp_path / "b.weights", network).causes
     assert str(lost) in cause.text
     said(cause.text)
     said(cause.fix)

@@ -11,7 +11,7 @@ import pytest
 import yolotf
 from support import edited_cfgs, messages
 from yolotf.darknet import cfg, decoding, stock
-from yolotf.diagnosis import result
+from yolotf.diagnosis import diagnose
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_diagnoses_of_every_kind_of_edit_cite_no_lines(name: str, tmp_path: Path
     path = tmp_path / "a.weights"
     for case in edited_cfgs.cases(text, 1, seed=5):
         edited_cfgs.trained_file(case.network, path)
-        diagnosed = result.diagnose(path, network)
+        diagnosed = diagnose(path, network)
         assert_without_lines(diagnosed.summary().removeprefix(f"{path}: "))
         assert_without_lines(str(diagnosed).replace(str(path), ""))
         assert all(cause.to_dict().get("cfg_line") is None for cause in diagnosed.causes)
