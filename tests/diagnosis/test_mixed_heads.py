@@ -3,7 +3,7 @@
 import pytest
 
 import yolotf
-from support import weights_files
+from support import edited_cfgs, weights_files
 from support.messages import refused, reported, said
 from yolotf import errors
 from yolotf.cli import commands as cli
@@ -19,12 +19,7 @@ def pair(request, tmp_path):
     """The cfg with some heads edited, and its own file."""
     name, classes, chosen = request.param
     network = stock.network(name)
-    whole = network.with_classes(classes)
-    sections = list(network.sections)
-    for place in chosen:
-        head = network.heads[place].index
-        for index in (head, head - 1):
-            sections[index + 1] = whole.sections[index + 1]
+    sections = edited_cfgs.with_heads_of(network.with_classes(classes), network, chosen)
     path = tmp_path / "own.cfg"
     path.write_text(cfg.resolve(sections, source="own.cfg").to_cfg())
     edited = yolotf.parse_cfg(path)

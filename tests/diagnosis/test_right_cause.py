@@ -68,12 +68,7 @@ def test_true_edit_of_a_network_that_was_never_trained(name: str, tmp_path: Path
 def heads_edited(
     network: cfg.Network, classes: int, chosen: tuple[int, ...], name: str
 ) -> cfg.Network:
-    whole = network.with_classes(classes)
-    sections = list(network.sections)
-    for place in chosen:
-        head = network.heads[place].index
-        for index in (head, head - 1):
-            sections[index + 1] = whole.sections[index + 1]
+    sections = edited_cfgs.with_heads_of(network.with_classes(classes), network, chosen)
     return as_text(cfg.resolve(sections, source=name), name)
 
 

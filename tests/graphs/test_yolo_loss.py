@@ -1,9 +1,6 @@
 """Darknet's loss against its loops in plain Python, and networks that learn by it."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,21 +156,6 @@ ONEDNN = [
 @pytest.mark.skipif("YOLOTF_ONE_PROCESSOR" in os.environ, reason="this is that process")
 @pytest.mark.parametrize("environment", ONEDNN, ids=["no onednn", "avx2"])
 def test_a_network_learns_on_other_processors(environment):
-
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__),
-            *("-k", "learns and nothing or yolov4"),  # from a backbone: the same operations
-        ],
-        env={
-            **os.environ,
-            **environment,
-            "YOLOTF_ONE_PROCESSOR": "1",
-            "PYTHONPATH": os.pathsep.join(helpers.PYTHONPATH),
-        },
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "3 passed" in done.stdout, done.stdout
+    only = "learns and nothing or yolov4"  # from a backbone: the same operations
+    printed = helpers.run_tests(__file__, only, YOLOTF_ONE_PROCESSOR="1", **environment)
+    assert "3 passed" in printed

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support import numpy_loader
-from support.cfgs import conv, net, normalized, yolo
+from support.exports import BODY, CLASSIFIER, HEAD, HEADS, assert_detections, exported, images
 from support.networks_of_sections import SECTIONS, SMALL
-from yolotf import Classifier, Detector, parse_cfg
+from yolotf import Classifier
 
 FOLDER = os.environ.get("YOLOTF_JS", "")
 RUN = Path(__file__).parents[1] / "javascript/run.mjs"
@@ -34,17 +33,8 @@ conversion.convert_tf_saved_model(
 )
 """
 
-HEAD = conv(18) + yolo(4, "20,9, 30,30", mask="0,1", num=2)
-BODY = net(32, 64) + normalized(8, 3, stride=2) + normalized(8, 3, "mish")
 NETWORKS = {
-    "two heads": SMALL,
-    "letter_box": SMALL.replace("channels=3", "channels=3\nletter_box=1", 1),
-    "Gaussian_yolo": BODY
-    + conv(26)
-    + "[Gaussian_yolo]\nmask=0,1\nanchors=20,9, 30,30\nclasses=4\nnum=2\n",
-    "region": BODY
-    + conv(18)
-    + "[region]\nanchors=1,2, 3,4\nclasses=4\nnum=2\ncoords=4\nsoftmax=1\n",
+    **{name: HEADS[name] for name in ("two heads", "letter_box", "Gaussian_yolo", "region")},
     **{
         name: f"{BODY}{SECTIONS[name]}\n{HEAD}"
         for name in ("dilation", "local_avgpool", "reorg", "shortcut_per_channel", "xnor")
@@ -71,30 +61,16 @@ def run(model, images):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tensorflow_js_detects_the_same(name, tmp_path):
-    text = NETWORKS[name]
-    (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(text, 3))
-    detector = Detector(parse_cfg(text), tmp_path / "a.weights", score_threshold=0.2, max_boxes=20)
-    detector.export(tmp_path / "saved")
-    model = converted(tmp_path / "saved", tmp_path / "js")
-    images = np.random.default_rng(3).integers(0, 256, (2, 40, 50, 3)).astype(np.uint8)
-    answer = run(model, images)
-    expected = detector(list(images))
-    assert answer["counts"].tolist() == [len(detections) for detections in expected]
+    detector, saved = exported(NETWORKS[name], tmp_path, score_threshold=0.2, max_boxes=20)
+    model = converted(saved, tmp_path / "js")
+    expected = detector(list(images()))
     assert min(map(len, expected)) > 3
-    for number, detections in enumerate(expected):
-        rows = slice(len(detections))
-        np.testing.assert_allclose(answer["boxes"][number, rows], detections.xyxy, atol=1e-3)
-        np.testing.assert_allclose(answer["scores"][number, rows], detections.scores, atol=1e-5)
-        np.testing.assert_array_equal(answer["classes"][number, rows], detections.classes)
+    assert_detections(run(model, images()), expected, box_tolerance=1e-3)
 
 
 def test_tensorflow_js_gives_no_detections_for_empty_images_and_batches(tmp_path):
-    (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(SMALL, 3))
-    detector = Detector(
-        parse_cfg(SMALL), tmp_path / "a.weights", score_threshold=0.999, max_boxes=20
-    )
-    detector.export(tmp_path / "saved")
-    model = converted(tmp_path / "saved", tmp_path / "js")
+    _, saved = exported(SMALL, tmp_path, score_threshold=0.999, max_boxes=20)
+    model = converted(saved, tmp_path / "js")
     for batch in (2, 0):
         answer = run(model, np.zeros((batch, 40, 50, 3), np.uint8))
         assert answer["counts"].tolist() == [0] * batch
@@ -102,13 +78,10 @@ def test_tensorflow_js_gives_no_detections_for_empty_images_and_batches(tmp_path
 
 
 def test_tensorflow_js_classifies_the_same(tmp_path):
-    text = net(32, 40) + normalized(8, 3, stride=2) + "[avgpool]\n" + conv(5) + "[softmax]\n"
-    (tmp_path / "a.weights").write_bytes(numpy_loader.random_file(text, 3))
-    classify = Classifier(parse_cfg(text), tmp_path / "a.weights")
-    classify.export(tmp_path / "saved")
-    model = converted(tmp_path / "saved", tmp_path / "js")
-    images = np.random.default_rng(3).integers(0, 256, (2, 29, 50, 3)).astype(np.uint8)
+    classify, saved = exported(CLASSIFIER, tmp_path, Classifier)
+    model = converted(saved, tmp_path / "js")
+    pictures = images()[:, :29]
     for expected, row in zip(
-        classify(list(images), top=5), run(model, images)["probabilities"], strict=True
+        classify(list(pictures), top=5), run(model, pictures)["probabilities"], strict=True
     ):
         np.testing.assert_allclose(row[expected.classes], expected.scores, atol=1e-6)

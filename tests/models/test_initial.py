@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,19 +161,5 @@ def test_plain_keras_reads_a_drawn_model(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="this is that process")
 def test_tf_keras_draws_the_same():
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__),
-            *("-k", "seeds or anew or lstm or flipped or local"),
-        ],
-        env={
-            **os.environ,
-            "TF_USE_LEGACY_KERAS": "1",
-            "PYTHONPATH": os.pathsep.join(helpers.PYTHONPATH),
-        },
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert " passed" in done.stdout
+    only = "seeds or anew or lstm or flipped or local"
+    assert " passed" in helpers.run_tests(__file__, only, TF_USE_LEGACY_KERAS="1")

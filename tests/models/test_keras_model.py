@@ -8,7 +8,6 @@ import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -1222,35 +1221,12 @@ def test_trident_shares_kernels_between_dilations(shared):
     assert {f"conv_{layer.share_index}" for layer in sharing} <= names
 
 
-def environment(**changes):
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **changes}
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="this is that process")
 def test_all_sections_are_the_same_with_tf_keras():
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-rs",
-            "-p",
-            "no:cacheprovider",
-            "-k",
-            "test_section",
-            __file__,
-        ],
-        env=environment(TF_USE_LEGACY_KERAS="1"),
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert " passed" in done.stdout
-    skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]
+    printed = helpers.run_tests(__file__, "test_section", TF_USE_LEGACY_KERAS="1")
+    assert " passed" in printed
+    skipped = [line for line in printed.splitlines() if line.startswith("SKIPPED")]
     assert all(line.endswith(helpers.NO_SHARED) for line in skipped), skipped
 
 
@@ -1273,7 +1249,7 @@ def test_saved_models_load_in_a_process_that_never_parsed_a_cfg(tmp_path):
     # Without oneDNN, as on machines whose TensorFlow has none: other kernels, the same answer.
     subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
-        env=environment(TF_ENABLE_ONEDNN_OPTS="0"),
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"},
         check=True,
         capture_output=True,
     )
@@ -1285,18 +1261,8 @@ def test_saved_models_load_in_a_process_that_never_parsed_a_cfg(tmp_path):
 def test_training_does_not_need_onednn():
     # TensorFlow: "Gradients for grouped convolutions are not supported on CPU", and "Current CPU
     # implementations do not yet support dilation rates larger than 1".
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k"),
-            "test_section_convolution_has_the_gradient or test_section_model_trains",
-        ],
-        env=environment(TF_ENABLE_ONEDNN_OPTS="0"),
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "16 passed" in done.stdout
+    only = "test_section_convolution_has_the_gradient or test_section_model_trains"
+    assert "16 passed" in helpers.run_tests(__file__, only, TF_ENABLE_ONEDNN_OPTS="0")
 
 
 def test_other_backends_than_tensorflow_are_refused(monkeypatch):

@@ -1,9 +1,6 @@
 """Stand-ins for `[reorg]`: those that order the channels differently are warned of, once."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,15 +206,7 @@ def test_model_without_a_graph_is_not_compared(weights):
 @pytest.mark.skipif(LEGACY, reason="this is that process")
 def test_tf_keras_models_are_compared_alike():
     pytest.importorskip("tf_keras")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
-        env={**os.environ, "TF_USE_LEGACY_KERAS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    helpers.run_tests(__file__, "", TF_USE_LEGACY_KERAS="1")
 
 
 @pytest.mark.skipif(not LEGACY, reason="of tf_keras")

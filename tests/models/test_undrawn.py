@@ -2,10 +2,7 @@
 
 import copy
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -290,19 +287,5 @@ def test_build_casts_to_the_given_type(dtype, tmp_path):
 @pytest.mark.slow
 @KERAS_3
 def test_tf_keras_models_are_built_with_a_file_alike():
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__),
-            *("-k", "built_with or build_refuses or build_warns"),
-        ],
-        env={
-            **os.environ,
-            "TF_USE_LEGACY_KERAS": "1",
-            "PYTHONPATH": os.pathsep.join(helpers.PYTHONPATH),
-        },
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "4 passed" in done.stdout, done.stdout
+    only = "built_with or build_refuses or build_warns"
+    assert "4 passed" in helpers.run_tests(__file__, only, TF_USE_LEGACY_KERAS="1")

@@ -176,6 +176,18 @@ def _class_counts(network: cfg.Network, shuffle: random.Random) -> Iterator[Case
         yield Case("classes", f"classes={classes}", network, edited, is_true)
 
 
+def with_heads_of(
+    other: cfg.Network, network: cfg.Network, places: Sequence[int]
+) -> list[cfg.Section]:
+    """The sections of a network, with some heads of another and the convolutions before them."""
+    sections = list(network.sections)
+    for place in places:
+        head = network.heads[place].index
+        for index in (head, head - 1):
+            sections[index + 1] = other.sections[index + 1]
+    return sections
+
+
 def _some_heads(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
     """Own classes written into some heads; the file is one of them, or the stock one."""
     heads = network.heads
@@ -189,11 +201,7 @@ def _some_heads(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
     for number, subset in enumerate(shuffle.sample(subsets, len(subsets))):
         classes = shuffle.choice((1, 2, 3, 7, 12))
         whole = network.with_classes(classes)
-        sections = list(network.sections)
-        for place in subset:
-            for index in (heads[place].index, heads[place].index - 1):
-                sections[index + 1] = whole.sections[index + 1]
-        edited = _resolved(network, sections)
+        edited = _resolved(network, with_heads_of(whole, network, subset))
         if edited is None:
             continue
         file = whole if number % 3 else network

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,27 @@ def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any],
         skip = pytest.mark.skip(reason=NO_SHARED)
         return [pytest.param(None, id="no-shared", marks=[skip, pytest.mark.shared])]
     return [pytest.param(value, id=identify(value), marks=pytest.mark.shared) for value in values()]
+
+
+def run_tests(file: str, only: str, **environment: str) -> str:
+    """Runs tests of a file in another process, which must succeed; returns what pytest printed.
+
+    Args:
+        file: the file of tests.
+        only: an expression for pytest's `-k`.
+        environment: variables of that process beside those of this one.
+    """
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", file]
+    done = subprocess.run(
+        [*command, "-k", only] if only else command,
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(PYTHONPATH)},
+        cwd=PYTHONPATH[-1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    return done.stdout
 
 
 def inventory() -> list[dict[str, str]]:
