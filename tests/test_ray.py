@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import errno
 import functools
 import http.server
 import io
@@ -221,6 +222,12 @@ def test_a_broken_image_does_not_fail_the_others(served, folder):
             ("many", b'{"images": [' + b"3," * 90_000 + b"3]}", "application/json", 413),
             ("half a form", b"--a\r\n", "multipart/form-data; boundary=a", 400),
             ("a form without a boundary", b"", "multipart/form-data", 400),
+            (
+                "a form in a codec that refuses",
+                b'--a\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n--a--\r\n',
+                "multipart/form-data; boundary=a; charset=undefined",
+                400,
+            ),
         ]
     ],
 )
@@ -393,6 +400,8 @@ def all_status(served, many=24):
             "a misspelt key": {"wieghts": "FILE"},
             "another key": {"weights": "FILE", "score": 1},
             "a device": {"weights": "/dev/zero"},
+            "the URL of a device": {"weights": "file:///dev/zero"},
+            "the URL of a FIFO": {"weights": "file://FOLDER/fifo"},
             "a folder": {"weights": "FOLDER"},
             "a cfg": {"weights": "CFG"},
             "a text": {"weights": "TEXT"},
@@ -406,6 +415,8 @@ def test_whatever_is_wrong_with_a_user_config_leaves_the_old_weights(user_config
 
     detector, served_file = a_served_file(folder)
     names = {"FILE": "b.weights", "CFG": "small.cfg", "FOLDER": "", "TEXT": "text"}
+    if not (folder / "fifo").exists():
+        os.mkfifo(folder / "fifo")
     (folder / "text").write_text("root:x:0 it's TOKEN\n" * 9)
 
     def filled(value):
@@ -647,11 +658,30 @@ def test_other_parquet_files_are_not_touched(folder, tmp_path, dataset_arguments
 
     output = dataset_arguments["output"]
     output.mkdir()
-    pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), output / "mine.parquet")
-    before = (output / "mine.parquet").read_bytes()
-    with refused(OSError):
-        detect_dataset([folder / "0.png"], **dataset_arguments)
-    assert (output / "mine.parquet").read_bytes() == before
+    for columns in ({"a": [1]}, {"path": ["0.png"], "error": ["mine"]}):
+        pyarrow.parquet.write_table(pyarrow.table(columns), output / "mine.parquet")
+        before = (output / "mine.parquet").read_bytes()
+        with refused(OSError):
+            detect_dataset([folder / "0.png"], **dataset_arguments)
+        assert (output / "mine.parquet").read_bytes() == before
+
+
+def test_parquet_file_that_cannot_be_read_now_is_not_put_aside(dataset_arguments, monkeypatch):
+    import pyarrow.parquet
+
+    from yolotf.ray import detect_dataset
+
+    output = dataset_arguments["output"]
+    output.mkdir()
+    (output / "a.parquet").touch()
+
+    def denied(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(pyarrow.parquet, "read_schema", denied)
+    with pytest.raises(PermissionError):
+        detect_dataset(["0.png"], **dataset_arguments)
+    assert [path.name for path in output.iterdir()] == ["a.parquet"]
 
 
 def test_a_dataset_with_the_files_in_it(cluster, folder, tmp_path):
@@ -683,6 +713,28 @@ def test_settings_refuse_what_a_detector_would(option, value):
         Settings(network="yolov4", weights="yolov4.weights", **{option: value})
     (problem,) = caught.value.errors()
     said(problem["msg"])
+
+
+def test_settings_show_no_secret():
+    import pydantic
+
+    from yolotf.ray import Settings
+
+    url = "https://me:TOKEN@host/a.weights?sig=TOKEN"
+    settings = Settings(network="yolov4", weights=url)
+    assert settings.weights == url
+    for shown in (repr(settings), str(settings), f"{[settings]}"):
+        assert "https://host/a.weights" in shown
+        assert "TOKEN" not in shown
+    wrong = [
+        {"weights": [url]},
+        {"weights": url, "iou": 7},
+        {"weights": "a", "score": url},
+    ]
+    for options in wrong:
+        with pytest.raises(pydantic.ValidationError) as caught:
+            Settings(**{"network": "yolov4", **options})
+        assert "TOKEN" not in f"{caught.value} {caught.value!r}"
 
 
 def test_settings_take_old_names():

@@ -812,6 +812,14 @@ def test_a_ctrl_c_waits_for_no_slow_server(store, model):
         released.set()
 
 
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("name", ["/dev/zero", "fifo"])
+def test_url_of_a_device_or_fifo_is_refused_at_once(name, model, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with unchanged(model), refused(OSError):
+        yolotf.load_darknet_weights(model, f"file://{tmp_path / name}")
+
+
 def test_unreachable_server_is_an_error(model):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

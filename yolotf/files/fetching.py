@@ -162,6 +162,8 @@ class _Fetch:
         before = self._info()
         if before.get("type") == "directory":
             raise _RefusedError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if before.get("type") == "other":  # file:///dev/zero; opening a FIFO would block
+            raise _RefusedError(errno.EINVAL, "not a regular file; name another file")
         size = before.get("size")
         if size is not None and size > self._limits.max_bytes:
             raise _RefusedError(
@@ -302,6 +304,11 @@ class _Fetch:
             file = self._system.open(self._path, "rb") if size else self._open_stream()
             with file:
                 while content := file.read(_CHUNK_BYTES):
+                    if size is not None and done + len(content) > size:
+                        raise _RefusedError(
+                            errno.EIO,
+                            f"the server sent more than the {size:,} bytes that it stated",
+                        )
                     if done + len(content) > max_bytes:
                         raise _RefusedError(
                             errno.EFBIG,

@@ -27,12 +27,13 @@ from yolotf.text import plural
 
 _log = getLogger(__name__)
 
-_REQUIRED_COLUMNS = ("path", "error")
-"""Columns read back from the output of earlier runs."""
 _CONCURRENT_READS = 8
 """Images an actor reads concurrently; remote storage is mostly latency."""
 _MAX_IMAGE_BYTES = 1 << 30
 """Maximum bytes of an image at a URL."""
+
+_READ_BACK = ("path", "error")
+"""Columns read back from the output of earlier runs."""
 
 # Explicit, since it cannot be inferred from a batch without detections.
 _SCHEMA = pyarrow.schema(
@@ -181,15 +182,15 @@ def _set_aside_incomplete(folder: Path) -> None:
     for path in _files(folder):
         try:
             names = pyarrow.parquet.read_schema(path).names
-            pyarrow.parquet.read_table(
-                path, columns=[name for name in names if name in _REQUIRED_COLUMNS]
-            )
-        except (pyarrow.ArrowInvalid, OSError):
+            pyarrow.parquet.read_table(path, columns=[name for name in names if name in _READ_BACK])
+        except (pyarrow.ArrowInvalid, OSError) as error:
+            if getattr(error, "errno", None):  # of the system: permissions, a broken disk
+                raise
             broken = path.with_name(f"_{path.name}.broken")  # readers skip names that start with _
             path.rename(broken)
             _log.warning("%s: the file is incomplete; renamed to %s", path, broken.name)
             continue
-        if missing := [name for name in _REQUIRED_COLUMNS if name not in names]:
+        if missing := [name for name in _SCHEMA.names if name not in names]:
             raise OSError(
                 f"{path}: the Parquet file has no column {missing[0]}, so detect_dataset did not "
                 "write it; choose another output folder"

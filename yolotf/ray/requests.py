@@ -103,7 +103,8 @@ class Reader:
             max_fields=max_images + _OTHER_VALUES,
         )
         form = None
-        with contextlib.suppress(MultiPartException, KeyError, AssertionError):
+        # ValueError: the charset of the content type is any of Python's codecs.
+        with contextlib.suppress(MultiPartException, KeyError, AssertionError, ValueError):
             form = await parser.parse()
         files = [part for _, part in parser.items if isinstance(part, UploadFile)]
         if len(files) > max_images:

@@ -7,6 +7,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from yolotf.darknet import stock
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.darknet.graph_checks import check_stateless
+from yolotf.files import sources
 from yolotf.inference import Detector
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 
@@ -47,7 +48,8 @@ class Settings(BaseModel):
         weights_timeout_s: seconds without data after which a download of weights is given up.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    # Errors appear in Ray's logs, and weights may be a URL with secrets.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     network: str = _renamed_field("network", "cfg")
     weights: str
@@ -77,6 +79,11 @@ class Settings(BaseModel):
     body_timeout_s: float = Field(30.0, gt=0)
     max_uploads: int | None = Field(None, ge=1)
     weights_timeout_s: float = Field(ServingOptions.timeout, gt=0)
+
+    def __repr_args__(self) -> Any:
+        """The fields, URLs without their secrets."""
+        for name, value in super().__repr_args__():
+            yield name, sources.redacted(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
