@@ -14,7 +14,7 @@ from typing import Any
 import yolotf.graphs.sections
 from yolotf.darknet.dialects import known_keys
 from yolotf.darknet.hank_ai import has_section
-from yolotf.darknet.layer import SECTION_ALIASES, SECTIONS, Layer
+from yolotf.darknet.layer import GPU_ONLY, SECTION_ALIASES, SECTIONS, Layer
 from yolotf.darknet.sections.heads import Head
 from yolotf.graphs.lowering import LOWERINGS
 
@@ -81,14 +81,16 @@ def reachable(start: type[Layer]) -> Iterator[ast.AST]:
                 waiting.append(yolotf.darknet.options.Options.activation)
 
 
-def words_of(node: ast.expr) -> str:
-    """A sentence of the code, with `N` where a value goes."""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(words_of(part) for part in node.values)
-    if isinstance(node, ast.FormattedValue) and ast.unparse(node.value) == "key":
-        return "KEY"
+def words_of(node: ast.expr, section: str) -> str:
+    """A sentence of the code, with `N` where a value goes, and `KEY` for an option that is set."""
+    match node:
+        case ast.Constant():
+            return str(node.value)
+        case ast.JoinedStr():
+            return "".join(words_of(part, section) for part in node.values)
+        case ast.FormattedValue():
+            values = {"key": "KEY", "self.type": section, "GPU_ONLY": GPU_ONLY}
+            return values.get(ast.unparse(node.value), "N")
     return "N"
 
 
@@ -96,19 +98,20 @@ def facts_of(section: type[Layer], name: str) -> tuple[list[str], list[str], lis
     """The options that are used, those that are kept, and the sentences of what is refused."""
     literals: set[str] = set()
     refused: list[str] = []
+    known = known_keys(name) or frozenset()
     for tree in reachable(section):
+        set_keys: list[str] = []
+        sentences: list[str] = []
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 literals.add(node.value)
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Refusal":
-                refused.append(words_of(node.args[0]))
+                sentences.append(words_of(node.args[0], name))
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "set_key":
-                refused += [
-                    f"{key.value}= is not supported in [{name}]"
-                    for key in node.args
-                    if isinstance(key, ast.Constant)
-                ]
-    known = known_keys(name) or frozenset()
+                set_keys += [key.value for key in node.args if isinstance(key, ast.Constant)]
+        for sentence in sentences:
+            keys_meant = [key for key in set_keys if key in known] if "KEY" in sentence else [""]
+            refused += [sentence.replace("KEY", key) for key in keys_meant]
     if section.stored is not Layer.stored:
         literals |= {
             "dontload",
@@ -116,7 +119,7 @@ def facts_of(section: type[Layer], name: str) -> tuple[list[str], list[str], lis
         }  # read for every section, yolotf/darknet/layer.py
     used = sorted(known & literals)
     kept = known - literals - EVERYWHERE - {"dontload", "dontloadscales"}
-    return used, sorted(kept), [text for text in refused if "KEY" not in text]
+    return used, sorted(kept), refused
 
 
 def keys(options: list[str]) -> str:

@@ -54,7 +54,9 @@ def check_heads(network: Network) -> None:
     named = tree_name(network)
     for head in network.heads:
         if named and head.class_tree != named:
-            why = Refusal(f"tree={named} is not the class tree of all heads", "tree")
+            why = Refusal(
+                f"tree={named} is not the class tree of all heads; give each the same tree=", "tree"
+            )
             raise refused(network, head, why)
         if undecodable := head.undecodable():
             raise refused(network, head, undecodable)

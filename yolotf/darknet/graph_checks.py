@@ -78,7 +78,13 @@ def kernel_owner(network: cfg.Network, layer: cfg.Convolutional) -> cfg.Convolut
     owner = layer.kernel_owner(network)
     if owner is None:
         raise refused(
-            network, layer, layer.refusal(network) or Refusal("it has no kernel", "share_index")
+            network,
+            layer,
+            layer.refusal(network)
+            or Refusal(
+                "share_index= points to a section without a kernel; point it to a [convolutional]",
+                "share_index",
+            ),
         )
     return owner
 
@@ -95,7 +101,7 @@ def check_layer(network: cfg.Network, layer: cfg.Layer) -> None:
                 network,
                 layer,
                 f"it reads the decoded boxes of layer {index} [{network.layers[index].type}], and "
-                "the graph ends before them",
+                "the graph ends before them; name the layer before that head",
             )
     for index in layer.references:
         if index != cfg.NETWORK_INPUT and (why := network.layers[index].reference_refusal()):

@@ -36,8 +36,12 @@ class Shape(NamedTuple):
         return self.height * self.width * self.channels
 
 
+GPU_ONLY = "because Darknet computes it on GPUs only; remove it and train again"
+"""Why some options are refused, and what to change."""
+
+
 class Refusal(NamedTuple):
-    """Why a section is not supported, and the option that causes it."""
+    """Why a section is refused and, after a semicolon, what to change; the option at fault."""
 
     reason: str
     key: str | None = None
@@ -317,9 +321,10 @@ class Surroundings(Protocol):
 
 
 def refused(network: Surroundings, layer: Layer, refusal: Refusal) -> UnsupportedSectionError:
-    """The error for an unsupported section, with the line of the option."""
+    """The error for an unsupported section; its place comes before the refusal's fix."""
+    problem, separator, fix = refusal.reason.partition("; ")
     return UnsupportedSectionError(
-        f"{network.source}: {refusal.reason}; {network.where(layer)}",
+        f"{network.source}: {problem}; {network.where(layer)}{separator}{fix}",
         source=network.source,
         line=layer.line_of(refusal.key) if refusal.key else layer.line,
         section=layer.type,
@@ -397,7 +402,8 @@ def windows(
         if counts[-1] < 1:
             raise options.fail(
                 f"size={size} does not fit into {extent + padding} padded rows or columns "
-                f"(input {shape.width}x{shape.height}x{shape.channels})",
+                f"(input {shape.width}x{shape.height}x{shape.channels}); set a smaller size= or a "
+                "larger width= and height= in [net]",
                 "size",
             )
     rows, columns = counts

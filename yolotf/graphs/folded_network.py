@@ -266,7 +266,10 @@ class FoldedNetwork:
         """
         images = tf.convert_to_tensor(images)
         if variables is not None:
-            check_stateless(self.network, "a separate graph has no video to keep it for")
+            check_stateless(
+                self.network,
+                "a graph with variables= cannot keep it; call the network without",
+            )
         if not self.states:
             return self._run(images, {}, variables)[0]
         heads, after = self.step(images, self.states)

@@ -82,7 +82,9 @@ class Lowering:
             if in_parts is not None:
                 return in_parts
         if cls not in LOWERINGS:
-            raise graph_checks.refuse(self.network, layer, f"[{layer.type}] cannot be built")
+            raise graph_checks.refuse(
+                self.network, layer, f"no graph computes [{layer.type}]; inspect and check read it"
+            )
         x = LOWERINGS[cls](self, layer, [value.whole() for value in inputs])
         return LazyConcat(self.ops, [Chunk(x, layer.output_shape.channels)])
 

@@ -145,7 +145,7 @@ class NetworkGraph:
             raise graph_checks.refuse(
                 self.network,
                 layer,
-                "batch_normalize=1 in a file with a transposed kernel",
+                "batch_normalize=1 with a kernel that the file stores transposed is not supported",
                 "batch_normalize",
             )
         else:
@@ -229,7 +229,8 @@ class NetworkGraph:
             raise graph_checks.refuse(
                 self.network,
                 layer,
-                f"{key}=1, so the file holds no weights for it and it cannot be computed",
+                f"{key}=1, so the file holds no weights for it and it cannot be computed; remove "
+                f"{key}= if the file was saved without it",
                 key,
             )
         return shapes

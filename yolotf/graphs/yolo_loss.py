@@ -55,15 +55,19 @@ class LossOptions:
         place = network.where(head) if network.name else None
         options = Options(head.section, network.source, place=place)
         if head.type != "yolo":
-            raise refuse(network, head, f"the loss of [{head.type}] is not supported")
+            raise refuse(
+                network, head, f"the loss of [{head.type}] is not supported; only that of [yolo] is"
+            )
         for key in _UNSUPPORTED:
             if options.text(key, "0") != "0":
-                raise refuse(network, head, f"the loss with {key}= is not supported", key)
+                raise refuse(
+                    network, head, f"the loss with {key}= is not supported; remove it", key
+                )
         if options.float("truth_thresh", 1.0) < 1:
             raise refuse(
                 network,
                 head,
-                "the loss with truth_thresh= below 1 is not supported",
+                "the loss with truth_thresh= below 1 is not supported; set truth_thresh=1",
                 "truth_thresh",
             )
         numbers = options.floats("anchors") or []
@@ -270,7 +274,11 @@ def yolo_losses(network: cfg.Network) -> list[YoloLoss]:
         UnsupportedSectionError: a head needs a loss that is not implemented, or there is no head.
     """
     if not network.heads:
-        raise refuse(network, network.layers[-1], "no [yolo] section, so there is no loss")
+        raise refuse(
+            network,
+            network.layers[-1],
+            "no [yolo] section, so there is no loss; for a classifier use a loss of Keras",
+        )
     return [YoloLoss(network, head) for head in network.heads]  # type: ignore[arg-type]
 
 

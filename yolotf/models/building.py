@@ -64,7 +64,11 @@ class Builder:
             graph_checks.check_layer(network, layer)
         for layer in used:
             if type(layer) not in BUILDERS:
-                raise graph_checks.refuse(network, layer, f"[{layer.type}] cannot be built")
+                raise graph_checks.refuse(
+                    network,
+                    layer,
+                    f"no Keras layer computes [{layer.type}]; inspect and check read it",
+                )
             inputs = [self.outputs[index] for index in layer.inputs]
             self.outputs[layer.index] = BUILDERS[type(layer)](self, layer, inputs)
 

@@ -117,7 +117,7 @@ def windows_and_blur(
     if min(rows, columns) < 1:
         raise options.fail(
             f"antialiasing={antialiasing} leaves nothing of {place.input_shape.width}x"
-            f"{place.input_shape.height}",
+            f"{place.input_shape.height}; set a smaller stride, or remove antialiasing=",
             "antialiasing",
         )
     return rows, columns

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yolotf.darknet.layer import (
+    GPU_ONLY,
     Before,
     Layer,
     Place,
@@ -57,7 +58,7 @@ class Convolutional(Antialiased):
         if shape.channels % groups or filters % groups:
             raise options.fail(
                 f"groups={groups} does not divide {shape.channels} input channels and "
-                f"filters={filters}",
+                f"filters={filters}; set groups= to a divisor of both",
                 "groups",
             )
         written = {option.key for option in options.section.options}
@@ -178,7 +179,7 @@ class Convolutional(Antialiased):
         # GPU only: on a CPU, Darknet ignores coordconv and uses zeros as binary kernel.
         key = self.set_key("binary", "coordconv")
         if key:
-            return Refusal(f"{key}= is not supported", key)
+            return Refusal(f"{key}= is not supported, {GPU_ONLY}", key)
         if self.dilation > 1 and 2 * self.padding != self.size - 1:
             return Refusal(
                 f"dilation={self.dilation} with size={self.size} and a padding of {self.padding} "
@@ -194,7 +195,7 @@ class Convolutional(Antialiased):
             target = network.layers[self.share_index]
             return Refusal(
                 f"share_index={self.share_index} points to [{target.type}], which has no kernel "
-                "to share",
+                "to share; point it to a [convolutional]",
                 "share_index",
             )
         here, there = (
@@ -210,7 +211,8 @@ class Convolutional(Antialiased):
         if here != there:
             return Refusal(
                 f"share_index={self.share_index} points to a kernel of another kind: size, "
-                f"filters, groups, channels and batch_normalize are {here} here, {there} there",
+                f"filters, groups, channels and batch_normalize are {here} here, {there} there; "
+                "make them equal",
                 "share_index",
             )
         return None
@@ -239,8 +241,8 @@ class Convolutional(Antialiased):
         channels = self.input_shape.channels
         if channels % 32 and not plain:  # "Error: is no non-optimized version", gemm.c:2321
             return Refusal(
-                f"xnor=1 with {channels} input channels, not a multiple of 32, needs size=3 "
-                "stride=1 pad=1 in Darknet; otherwise it ignores the input",
+                f"xnor=1 with {channels} input channels: Darknet ignores the input unless its "
+                "channels are a multiple of 32 or size=3 stride=1 pad=1; set one of the two",
                 "xnor",
             )
         return None
@@ -282,7 +284,8 @@ class Local(Layer):
         rows, columns = (positions(extent, window, stride) for extent in shape[:2])
         if rows < 1 or columns < 1:
             raise options.fail(
-                f"size={size} does not fit into {shape.width}x{shape.height}", "size"
+                f"size={size} does not fit into {shape.width}x{shape.height}; set a smaller size=",
+                "size",
             )
         return cls(
             **place.fields(Shape(rows, columns, filters)),
@@ -344,5 +347,8 @@ class Local(Layer):
         padding matched the size.
         """
         if self.pad and self.size != 3:
-            return Refusal(f"[local] with pad=1 needs size=3 in Darknet, not {self.size}", "size")
+            return Refusal(
+                f"[local] with pad=1 needs size=3 in Darknet, not {self.size}; set size=3 or pad=0",
+                "size",
+            )
         return None

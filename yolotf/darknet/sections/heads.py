@@ -134,11 +134,18 @@ class Yolo(Head):
         coords = 8 if place.type == "Gaussian_yolo" else 4
         shape = _head_shape(options, place, classes + coords + 1, len(mask), classes)
         if min(mask) < 0:
-            raise options.fail(f"mask={min(mask)} is not an anchor", "mask")
+            raise options.fail(
+                f"mask={min(mask)} is not an anchor; anchors are numbered from 0", "mask"
+            )
         _refuse_many(options, "mask", max(max(mask), len(mask)))
         if max(mask) >= num:
             # cspx-p7-mish.cfg does this; Darknet reads past the end of its anchors.
-            before.warn(options.section, "mask", f"mask={max(mask)} but num={num}")
+            before.warn(
+                options.section,
+                "mask",
+                f"mask={max(mask)}, but with num={num} the last anchor is {num - 1}; Darknet "
+                "reads past the end of its anchors",
+            )
         new_coords = options.flag("new_coords")
         _check_activation(before, options, place, new_coords)
         nms_kind = options.text("nms_kind", "default")
@@ -269,7 +276,7 @@ class Detection(Head):
         if needed != inputs:
             raise options.fail(
                 f"side={side} num={num} coords={coords} classes={classes} needs {needed} inputs, "
-                f"the layer before has {inputs} outputs",
+                f"the layer before has {inputs} outputs; set output={needed} there",
                 "side",
                 expected=needed,
                 found=inputs,
@@ -307,7 +314,9 @@ class Detection(Head):
 def _other_coords(head: Head) -> Refusal | None:
     if head.coords == 4:
         return None
-    return Refusal(f"coords={head.coords}: only boxes of 4 coordinates can be decoded", "coords")
+    return Refusal(
+        f"coords={head.coords}: only boxes of 4 coordinates can be decoded; set coords=4", "coords"
+    )
 
 
 def compare(layers: Sequence[Layer], strides: Sequence[int], before: Before) -> None:

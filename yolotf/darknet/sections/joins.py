@@ -57,7 +57,8 @@ class Route(Layer):
             if shape.channels % groups or group_id >= groups:
                 raise options.fail(
                     f"groups={groups} group_id={group_id} does not match the {shape.channels} "
-                    f"channels of layer {index}",
+                    f"channels of layer {index}; set groups= to a divisor of {shape.channels}, and "
+                    "group_id= below groups=",
                     "groups",
                 )
         fields = place.fields(
@@ -138,7 +139,7 @@ class Shortcut(Layer):
             if step_y != step_x or step_y == 0:
                 return Refusal(
                     f"layer {index} is {shape.width}x{shape.height} and cannot be added to "
-                    f"{first.width}x{first.height}",
+                    f"{first.width}x{first.height}; name layers of one size in from=",
                     "from",
                 )
         return None
@@ -179,7 +180,8 @@ class ScaleChannels(Layer):
         if factors != expected:
             raise options.fail(
                 f"scale_channels needs {expected.width}x{expected.height}x{expected.channels} "
-                f"before it, found {factors.width}x{factors.height}x{factors.channels}",
+                f"before it, found {factors.width}x{factors.height}x{factors.channels}; add an "
+                "[avgpool] before it, or name another layer in from=",
                 "from",
             )
         return cls(
@@ -206,7 +208,7 @@ class Sam(Layer):
         if shape != place.input_shape:
             raise options.fail(
                 f"sam needs layers {place.before} and {source} of one shape, found "
-                f"{tuple(place.input_shape)} and {tuple(shape)}",
+                f"{tuple(place.input_shape)} and {tuple(shape)}; name another layer in from=",
                 "from",
             )
         return cls(**place.fields(shape, source), activation=options.activation("linear"))

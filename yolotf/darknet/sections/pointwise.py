@@ -60,10 +60,18 @@ class Softmax(Layer):
         """Options for which Darknet reads beyond its input."""
         if self.spatial:
             # softmax_layer.c:110 reads past its input on a GPU; on a CPU it is ignored.
-            return Refusal("[softmax] with spatial= is not supported", "spatial")
+            return Refusal(
+                "spatial= is not supported, because Darknet ignores it on a CPU and reads past its "
+                "input on a GPU; remove it",
+                "spatial",
+            )
         channels = self.input_shape.channels
         if channels % self.groups and not self.tree:
-            return Refusal(f"groups={self.groups} does not divide {channels} channels", "groups")
+            return Refusal(
+                f"groups={self.groups} does not divide {channels} channels; set a divisor of "
+                f"{channels}",
+                "groups",
+            )
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yolotf.darknet.layer import (
+    GPU_ONLY,
     Before,
     Layer,
     Place,
@@ -113,7 +114,7 @@ class Pool(Antialiased):
         """Options that Darknet only supports on GPUs, and more channels than the input has."""
         key = self.set_key("maxpool_zero_nonmax")
         if key:
-            return Refusal(f"{key}= is not supported", key)
+            return Refusal(f"{key}= is not supported, {GPU_ONLY}", key)
         if self.maxpool_depth and self.antialiasing:
             return Refusal(
                 f"maxpool_depth=1 with antialiasing={self.antialiasing}: Darknet skips the blur "
@@ -123,7 +124,7 @@ class Pool(Antialiased):
         if self.maxpool_depth and self.out_channels > self.input_shape.channels:
             return Refusal(
                 f"out_channels={self.out_channels} is more than the {self.input_shape.channels} "
-                "channels of its input",
+                f"channels of its input; set out_channels={self.input_shape.channels} or less",
                 "out_channels",
             )
         return None
@@ -159,7 +160,7 @@ class Upsample(Layer):
         """Reads the options (parser.c:1054)."""
         shape, stride = place.input_shape, options.int("stride", 2)
         if stride == 0:
-            raise options.fail("stride=0", "stride")
+            raise options.fail("stride=0 is not a stride; set stride=2", "stride")
         reverse, stride = stride < 0, abs(stride)
         height, width = (
             (shape.height // stride, shape.width // stride)
@@ -168,7 +169,9 @@ class Upsample(Layer):
         )
         if not height or not width:
             raise options.fail(
-                f"stride=-{stride} leaves nothing of {shape.width}x{shape.height}", "stride"
+                f"stride=-{stride} leaves nothing of {shape.width}x{shape.height}; set a "
+                "stride closer to 0",
+                "stride",
             )
         return cls(
             **place.fields(Shape(height, width, shape.channels)),
@@ -187,7 +190,9 @@ class Upsample(Layer):
         shape = self.input_shape
         if self.reverse and (shape.height % self.stride or shape.width % self.stride):
             return Refusal(
-                f"stride=-{self.stride} does not divide {shape.width}x{shape.height}", "stride"
+                f"stride=-{self.stride} does not divide {shape.width}x{shape.height}; "
+                "change width= and height= in [net] so that it does",
+                "stride",
             )
         return None
 
@@ -245,7 +250,7 @@ class Reorg(Layer):
         if view.channels % self.stride**2:
             return Refusal(
                 f"stride={self.stride} with reverse needs a multiple of {self.stride**4} channels, "
-                f"not {self.input_shape.channels}",
+                f"not {self.input_shape.channels}; change filters= of the section before it",
                 "stride",
             )
         return None
@@ -266,7 +271,8 @@ class Crop(Layer):
         shape = place.input_shape
         if height > shape.height or width > shape.width:
             raise options.fail(
-                f"{width}x{height} is larger than the input, {shape.width}x{shape.height}",
+                f"{width}x{height} is larger than the input, {shape.width}x{shape.height}; set a "
+                "smaller crop_width= and crop_height=",
                 "crop_width",
             )
         return cls(
