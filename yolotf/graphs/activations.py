@@ -25,6 +25,7 @@ def activate(ops: Operations, x: Tensor, activation: str) -> Tensor:
 
 
 LEAKY = 0.1
+"""Slope of `leaky` below 0."""
 
 ACROSS_CHANNELS = frozenset(
     {"normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval"}
@@ -44,14 +45,14 @@ def _mish(ops: Operations, x: Tensor) -> Tensor:
 
 
 def mish_by_exp(ops: Operations, x: Tensor) -> Tensor:
-    """Applies Mish in a form that nothing fuses, but which takes a third of the time alone.
+    """Applies Mish in a form that TensorFlow cannot fuse, but that is three times as fast unfused.
 
-    TensorFlow's Softplus takes three times as long as its Exp. tanh(log(1 + e^x)) is
-    1 - 2 / ((1 + e^x)^2 + 1), also where e^x is infinite.
+    TensorFlow's Softplus takes three times as long as its Exp. This form has none:
+    tanh(log(1 + e^x)) is 1 - 2 / ((1 + e^x)^2 + 1), also where e^x is infinite.
     """
     square = ops.SquaredDifference(x=ops.Exp(x=x), y=-1.0)
-    share = ops.RealDiv(x=2.0, y=ops.AddV2(x=square, y=1.0))
-    return ops.Mul(x=x, y=ops.Sub(x=1.0, y=share))
+    rest = ops.RealDiv(x=2.0, y=ops.AddV2(x=square, y=1.0))
+    return ops.Mul(x=x, y=ops.Sub(x=1.0, y=rest))
 
 
 def _gelu(ops: Operations, x: Tensor) -> Tensor:
@@ -104,13 +105,13 @@ def _stair(ops: Operations, x: Tensor) -> Tensor:
     return _where(ops, even, steps, ops.AddV2(x=ops.Sub(x=x, y=floor), y=steps))
 
 
-def share(ops: Operations, positive: Tensor, axis: int) -> Tensor:
+def normalized(ops: Operations, positive: Tensor, axis: int) -> Tensor:
     """Divides `positive` values by their sum over an axis (activations.c:199)."""
     total = ops.Sum(input=positive, axis=[axis], keep_dims=True)
     return ops.RealDiv(x=positive, y=ops.AddV2(x=total, y=_NORMALIZE_EPSILON))
 
 
-def _largest_off(ops: Operations, x: Tensor) -> Tensor:
+def _minus_largest(ops: Operations, x: Tensor) -> Tensor:
     return ops.Sub(x=x, y=ops.Max(input=x, axis=[-1], keep_dims=True))
 
 
@@ -129,10 +130,10 @@ _FORMULAS: dict[str, Callable[[Operations, Tensor], Tensor]] = {
     "loggy": _loggy,
     "logistic": lambda ops, x: ops.Sigmoid(x=x),
     "mish": _mish,
-    "normalize_channels": lambda ops, x: share(ops, ops.Relu(features=x), -1),
-    "normalize_channels_softmax": lambda ops, x: share(ops, ops.Exp(x=x), -1),
-    "normalize_channels_softmax_maxval": lambda ops, x: share(
-        ops, ops.Exp(x=_largest_off(ops, x)), -1
+    "normalize_channels": lambda ops, x: normalized(ops, ops.Relu(features=x), -1),
+    "normalize_channels_softmax": lambda ops, x: normalized(ops, ops.Exp(x=x), -1),
+    "normalize_channels_softmax_maxval": lambda ops, x: normalized(
+        ops, ops.Exp(x=_minus_largest(ops, x)), -1
     ),
     "plse": _plse,
     "ramp": lambda ops, x: ops.AddV2(x=ops.Relu(features=x), y=ops.Mul(x=x, y=0.1)),

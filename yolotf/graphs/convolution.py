@@ -36,7 +36,7 @@ def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutiona
 def _convolve_dilated(
     ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutional
 ) -> Tensor:
-    """Writes a dilated depthwise convolution with SpaceToBatchND; CPUs have no kernel for it."""
+    """Writes a dilated depthwise convolution, for which TensorFlow has no CPU kernel."""
     rate, side = layer.dilation, layer.padding * layer.dilation
     padded = ops.AddV2(x=operations.extents(ops, x), y=[2 * side, 2 * side])
     missing = ops.FloorMod(x=ops.Neg(x=padded), y=[rate, rate])
@@ -141,7 +141,7 @@ def unflip(
 def convolution_padding(layer: cfg.Convolutional) -> tuple[str, list[int]]:
     """Returns TensorFlow's `padding` and `explicit_paddings` (batch, rows, columns, channels).
 
-    No padding for `xnor=1`, whose input is already padded.
+    None for `xnor=1`: `signs_in_frame` has already padded the input.
     """
     sides = layer.padding * layer.dilation
     below, right = layer.overhang

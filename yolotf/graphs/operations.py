@@ -1,8 +1,8 @@
 """Operations shared by sections and image resizing.
 
-The inference of sections (AlexeyAB/darknet src/) is written once for all graphs, in TensorFlow
-operations, channels last; see `yolotf.graphs.sections`. The first argument of a function is where
-operations are written: `tf.raw_ops` for functions and Keras layers,
+What a section computes (AlexeyAB/darknet src/) is written once for all graphs, in TensorFlow
+operations, channels last; see `yolotf.graphs.sections`. The first argument of each function,
+`ops`, receives the operations: `tf.raw_ops` for functions and Keras layers,
 `yolotf.runtime.graph.Operations` for the runtime, `yolotf.onnx.operations.Operations` for ONNX, or
 anything else with the same keyword arguments. Numbers and lists become constants with the type of
 the other arguments, so a tensor always precedes them.

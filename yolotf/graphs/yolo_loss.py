@@ -296,8 +296,8 @@ def _area(box: Tensor) -> Tensor:
 
 def _iou(box: Tensor, other: Tensor) -> Tensor:
     """Returns the IoU, `box_iou` (box.c:179)."""
-    (first, last), (from_, to) = _sides(box), _sides(other)
-    shared = tf.minimum(last, to) - tf.maximum(first, from_)
+    (start, end), (other_start, other_end) = _sides(box), _sides(other)
+    shared = tf.minimum(end, other_end) - tf.maximum(start, other_start)
     inside = tf.where(tf.reduce_all(shared >= 0, -1), shared[..., 0] * shared[..., 1], 0.0)
     return tf.math.divide_no_nan(inside, _area(box) + _area(other) - inside)
 
@@ -307,32 +307,35 @@ def _similarity(box: Tensor, other: Tensor, kind: str) -> Tensor:
     iou = _iou(box, other)
     if kind == "iou":
         return iou
-    (first, last), (from_, to) = _sides(box), _sides(other)
-    around = tf.maximum(last, to) - tf.minimum(first, from_)
+    (start, end), (other_start, other_end) = _sides(box), _sides(other)
+    enclosing = tf.maximum(end, other_end) - tf.minimum(start, other_start)
     if kind == "giou":
-        hull = around[..., 0] * around[..., 1]
+        hull = enclosing[..., 0] * enclosing[..., 1]
         union = tf.math.divide_no_nan(_area(box) + _area(other), 1 + iou)
         return iou - tf.math.divide_no_nan(hull - union, hull)
-    apart = tf.reduce_sum(tf.square(box[..., :2] - other[..., :2]), -1)
-    apart = tf.math.divide_no_nan(apart, tf.reduce_sum(tf.square(around), -1))
+    distance = tf.reduce_sum(tf.square(box[..., :2] - other[..., :2]), -1)
+    distance = tf.math.divide_no_nan(distance, tf.reduce_sum(tf.square(enclosing), -1))
     if kind == "diou":
-        return iou - apart**0.6
+        return iou - distance**0.6
     angle = tf.atan(other[..., 2] / other[..., 3]) - tf.atan(box[..., 2] / box[..., 3])
     shape = 4 / math.pi**2 * tf.square(angle)
-    return iou - apart - shape * shape / (1 - iou + shape + 1e-6)
+    return iou - distance - shape * shape / (1 - iou + shape + 1e-6)
 
 
 def _slopes(box: Tensor, truth: Tensor, kind: str) -> Tensor:
-    """Returns derivatives by x, y, width and height, the last two not halved (box.c:275-440)."""
-    (first, last), (from_, to) = _sides(box), _sides(truth)
-    shared = tf.minimum(last, to) - tf.maximum(first, from_)
+    """Returns the derivatives of the IoU by center x and y, width and height (box.c:275-440).
+
+    As in Darknet, those by width and height are not halved.
+    """
+    (start, end), (truth_start, truth_end) = _sides(box), _sides(truth)
+    shared = tf.minimum(end, truth_end) - tf.maximum(start, truth_start)
     inside = (shared[..., 0] * shared[..., 1])[..., None]
     union = (_area(box) + _area(truth))[..., None] - inside
-    across = shared[..., ::-1]  # the factor of a side's length
-    inside_first = tf.where(first > from_, -across, 0.0)
-    inside_last = tf.where(last < to, across, 0.0)
-    union_first = -box[..., 3:1:-1] - inside_first
-    union_last = box[..., 3:1:-1] - inside_last
+    crossing = shared[..., ::-1]  # the factor of a side's length
+    inside_start = tf.where(start > truth_start, -crossing, 0.0)
+    inside_end = tf.where(end < truth_end, crossing, 0.0)
+    union_start = -box[..., 3:1:-1] - inside_start
+    union_end = box[..., 3:1:-1] - inside_end
 
     def slope(inside_slope: Tensor, union_slope: Tensor) -> Tensor:
         return tf.where(
@@ -341,26 +344,29 @@ def _slopes(box: Tensor, truth: Tensor, kind: str) -> Tensor:
             0.0,
         )
 
-    at_first, at_last = slope(inside_first, union_first), slope(inside_last, union_last)
+    at_start, at_end = slope(inside_start, union_start), slope(inside_end, union_end)
     disjoint = tf.reduce_any(shared <= 0, -1, keepdims=True)
-    around = tf.maximum(last, to) - tf.minimum(first, from_)
+    enclosing = tf.maximum(end, truth_end) - tf.minimum(start, truth_start)
     if kind == "giou":
-        hull = (around[..., 0] * around[..., 1])[..., None]
-        hull_first = tf.where(first < from_, -around[..., ::-1], 0.0)
-        hull_last = tf.where(last > to, around[..., ::-1], 0.0)
-        more_first = (hull * union_first - union * hull_first) / tf.square(hull)
-        more_last = (hull * union_last - union * hull_last) / tf.square(hull)
-        at_first = tf.where(disjoint, more_first, at_first + more_first)
-        at_last = tf.where(disjoint, more_last, at_last + more_last)
-    centre, size = at_first + at_last, at_last - at_first
+        hull = (enclosing[..., 0] * enclosing[..., 1])[..., None]
+        hull_start = tf.where(start < truth_start, -enclosing[..., ::-1], 0.0)
+        hull_end = tf.where(end > truth_end, enclosing[..., ::-1], 0.0)
+        more_start = (hull * union_start - union * hull_start) / tf.square(hull)
+        more_end = (hull * union_end - union * hull_end) / tf.square(hull)
+        at_start = tf.where(disjoint, more_start, at_start + more_start)
+        at_end = tf.where(disjoint, more_end, at_end + more_end)
+    centre, size = at_start + at_end, at_end - at_start
     if kind in ("diou", "ciou"):
-        far = tf.reduce_sum(tf.square(around), -1, keepdims=True)
-        apart = tf.reduce_sum(tf.square(box[..., :2] - truth[..., :2]), -1, keepdims=True)
-        before = tf.cast(first < from_, tf.float32)
-        behind = tf.cast(last > to, tf.float32)
-        shift = 2 * (truth[..., :2] - box[..., :2]) * far - 2 * around * (behind - before) * apart
-        more_centre = shift / tf.square(far)
-        more_size = around * (behind + before) * apart / tf.square(far)
+        diagonal = tf.reduce_sum(tf.square(enclosing), -1, keepdims=True)
+        distance = tf.reduce_sum(tf.square(box[..., :2] - truth[..., :2]), -1, keepdims=True)
+        starts_before = tf.cast(start < truth_start, tf.float32)
+        ends_after = tf.cast(end > truth_end, tf.float32)
+        shift = (
+            2 * (truth[..., :2] - box[..., :2]) * diagonal
+            - 2 * enclosing * (ends_after - starts_before) * distance
+        )
+        more_centre = shift / tf.square(diagonal)
+        more_size = enclosing * (ends_after + starts_before) * distance / tf.square(diagonal)
         if kind == "ciou":
             angle = tf.atan(truth[..., 2] / truth[..., 3]) - tf.atan(box[..., 2] / box[..., 3])
             shape = 4 / math.pi**2 * tf.square(angle)

@@ -127,4 +127,4 @@ def shortcut_factors(ops: Operations, weights: Tensor, normalization: str) -> Te
         factors = ops.Exp(x=ops.Sub(x=weights, y=largest))
     else:
         return weights
-    return activations.share(ops, factors, 0)
+    return activations.normalized(ops, factors, 0)
