@@ -23,7 +23,7 @@ import pytest
 import yolotf
 from support import load_helpers as loading
 from support.cfgs import conv, net, section
-from support.messages import refused
+from support.messages import refused, said
 from yolotf.cli import commands as cli
 from yolotf.files import fetching, sources
 from yolotf.weights.file import WeightsFile
@@ -664,6 +664,33 @@ def outcome_of(call):
         return str(call())
     except (OSError, ValueError) as error:
         return "".join(traceback.format_exception(error)) + repr(vars(error))
+
+
+def too_large(handler):
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(1 << 40))
+    handler.end_headers()
+
+
+def of_status(status):
+    def answer(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [too_large, of_status(403), of_status(404), of_status(500)],
+    ids=["too large", "403", "404", "500"],
+)
+def test_advice_about_a_url_that_is_not_read_suits_the_reason(answer, store):
+    store.other_answer = answer
+    diagnosis = yolotf.diagnose(store.url("/a.weights"), loading.PLAIN)
+    (cause,) = diagnosis.causes
+    said(f"{cause['message']} -> {cause['fix']}")
 
 
 SECRETS = "X-Amz-Signature=0a1b2c&X-Amz-Credential=AKIA%2Fus&sig=5e"

@@ -5,6 +5,7 @@ Nothing here imports TensorFlow or Keras.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from collections.abc import Iterable, Iterator
@@ -249,13 +250,27 @@ def diagnose(
         return unreadable(weights, error, expected)
 
 
+_REMOTE_ADVICE = {
+    errno.EACCES: "check the credentials",
+    errno.EISDIR: "name a file in it",
+    errno.ENOENT: "check the address",
+}
+
+
 def unreadable(weights: WeightsSource, error: OSError, network: cfg.Network) -> Diagnosis:
     """Returns the diagnosis of a file that cannot be opened, such as an unreachable URL."""
     missing = isinstance(error, FileNotFoundError)
+    is_remote = sources.is_url(weights)
+    reason, advice = _reason(error), ""
+    if is_remote:
+        # A download that was refused says what to do after the semicolon.
+        reason, _, advice = reason.partition("; ")
+        advice = advice or _REMOTE_ADVICE.get(error.errno or 0, "")
     contents = detect.Contents(
-        unreadable=_reason(error),
+        unreadable=reason,
         detected="missing" if missing else "unreadable",
-        is_remote=sources.is_url(weights),
+        is_remote=is_remote,
+        advice=advice,
     )
     return _not_weights(WeightsFile.named(weights), contents, Subject.of(network))
 

@@ -52,6 +52,7 @@ class Contents:
         pointer: for `git_lfs_pointer`.
         kind: everything known about the type, if it was recognised.
         is_remote: whether it was to be downloaded from a URL.
+        advice: what to do about `unreadable`; empty for the usual.
     """
 
     size_bytes: int = 0
@@ -62,6 +63,7 @@ class Contents:
     pointer: magic.Pointer | None = None
     kind: magic.Kind | None = None
     is_remote: bool = False
+    advice: str = ""
 
     @classmethod
     def of(cls, path: StrPath) -> Contents:
@@ -109,6 +111,8 @@ class Contents:
     @property
     def fix(self) -> str:
         """What to do if a .weights file was expected."""
+        if self.advice:
+            return self.advice
         if self.is_remote and self.detected == "unreadable":
             return "check the address and the connection"
         return _FIXES[self.detected or "binary"]

@@ -167,7 +167,9 @@ class _Fetch:
         size = before.get("size")
         if size is not None and size > self._limits.max_bytes:
             raise _RefusedError(
-                errno.EFBIG, f"{size:,} bytes, at most {self._limits.max_bytes:,} are read"
+                errno.EFBIG,
+                f"{size:,} bytes, at most {self._limits.max_bytes:,} are read; download it, and "
+                "pass its path",
             )
         self._progress(_STAGE, 0, size or 0)
         if size and self._system.async_impl and before.get("partial", True):
