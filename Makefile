@@ -76,13 +76,16 @@ test-readers: $(VENV)/built ## read ONNX with OpenCV 5, tract, MNN and ncnn, .tf
 	  tests/formats/test_lite_answers.py -k "readers_compute or opencv_5 or tflite_support"
 
 # A server from pytriton's wheel, which goes with NumPy 1. The packages of the tests' environment
-# come after its own.
-test-triton: $(VENV)/built ## serve examples/triton in a Triton server
+# come after its own. The wheel has no backend for ONNX files; that of an installed Triton 2.51 is
+# tested with make test-triton TRITON_BACKENDS=/opt/tritonserver/backends
+TRITON_BACKENDS ?=
+test-triton: $(VENV)/built ## serve the models of docs/triton.md in a Triton server
 	$(BIN)/python -m venv build-triton
 	build-triton/bin/python -m pip install -q nvidia-pytriton==0.7.0 "numpy<2"
 	$(BIN)/python -c "import sysconfig; print('$(CURDIR)', sysconfig.get_path('purelib'), sep='\n')" > \
 	  $$(build-triton/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
-	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(BIN)/python -m pytest tests/test_triton.py
+	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(if $(TRITON_BACKENDS),YOLOTF_TRITON_BACKENDS=$(TRITON_BACKENDS)) \
+	  $(BIN)/python -m pytest tests/test_triton.py
 
 # The servers' own pins differ from ours; our packages come after theirs.
 test-servers: $(VENV)/built ## serve a Detector by LitServe, BentoML, KServe and MLflow

@@ -19,6 +19,7 @@ TYPES = {
     "TYPE_STRING": tf.string,
     "TYPE_FP32": tf.float32,
     "TYPE_INT32": tf.int32,
+    "TYPE_INT64": tf.int64,
     "TYPE_BOOL": tf.bool,
 }
 TENSOR = re.compile(
@@ -69,7 +70,7 @@ def assert_fits(named: dict[str, Any], exported: dict[str, Any]) -> None:
 
 
 def blocks() -> list[str]:
-    """The configs of the page: of an ONNX file, and of both signatures of an export."""
+    """The configs of the page: of two ONNX files, and of both signatures of an export."""
     pattern = r"```text\n((?:name: |input \[).*?)```"
     return re.findall(pattern, PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -78,7 +79,7 @@ def test_every_tensor_of_the_onnx_file_is_named_with_its_type_and_shape(official
     onnx = pytest.importorskip("onnx", reason="needs onnx")
     yolotf.convert(official_tiny.weights, "yolov4-tiny", tmp_path / "model.onnx", decode=True)
     graph = onnx.load(tmp_path / "model.onnx").graph
-    block, _, _ = blocks()
+    block, *_ = blocks()
     assert 'platform: "onnxruntime_onnx"' in block
     for kind, values in (("input", graph.input), ("output", graph.output)):
         read = {}
@@ -91,9 +92,24 @@ def test_every_tensor_of_the_onnx_file_is_named_with_its_type_and_shape(official
         assert tensors(block, kind) == read
 
 
+def test_the_config_of_suppressed_detections_has_no_batch(official_tiny, tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs onnx")
+    yolotf.convert(official_tiny.weights, "yolov4-tiny", tmp_path / "model.onnx", suppress=True)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    _, block, *_ = blocks()
+    assert "max_batch_size: 0\n" in block
+    for kind, values in (("input", graph.input), ("output", graph.output)):
+        read = {}
+        for value in values:
+            tensor = value.type.tensor_type
+            dtype = tf.as_dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+            read[value.name] = dtype, [extent.dim_value or -1 for extent in tensor.shape.dim]
+        assert tensors(block, kind) == read
+
+
 @pytest.mark.slow
 def test_every_tensor_is_named_with_its_type_and_shape(signatures):
-    _, plain, encoded = blocks()
+    _, _, plain, encoded = blocks()
     served = signatures["serving_default"]
     outputs = shapes(served.structured_outputs)
     assert tensors(plain, "output").keys() == outputs.keys()
