@@ -1,21 +1,18 @@
-"""From process start to the first detection, in fresh processes that take turns in any order.
+"""Times from process start to the first detection, in fresh processes that take turns.
 
-    python benchmarks/cold_start.py                    # YOLOv4-416, a file made for it
-    python benchmarks/cold_start.py --weights F --cfg C [--size 416] [--rounds 5] [--json]
-    python benchmarks/cold_start.py --plot docs/cold_start.png      # needs matplotlib
+* `yolotf` is `Detector`; `yolotf, openvino` and `yolotf, onnxruntime` are detectors with other
+  engines. All start from the `.weights` file.
+* `yolotf detect` is the whole command, from Enter to the boxes on the terminal.
+* OpenVINO and onnxruntime run, in float32, an ONNX file that `yolotf convert` wrote beforehand.
+* `classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
+  set_weights, and a tf.function around the model.
+* The last two rows detect nothing. They are floors: importing TensorFlow's Python, and opening its
+  two libraries with a session, which `yolotf` has to do as well.
 
-`yolotf` is `Detector`, `yolotf, openvino` and `yolotf, onnxruntime` are detectors of other
-engines, which start from the `.weights` file as well; `yolotf detect` is the whole command, from
-Enter to the boxes on the terminal. The last two rows are no detectors but floors: TensorFlow's
-Python imported, and its two libraries opened with a session, by which `yolotf` cannot be faster.
-
-`classic` is what projects do that load .weights in Python: a Keras model, np.fromfile, transpose,
-set_weights, and a tf.function around the model. Every way answers with the boxes of one image but
-OpenCV, onnxruntime, OpenVINO and `classic`, which stop at the raw heads. onnxruntime and OpenVINO
-start from an ONNX file that `yolotf convert` wrote before, both in float32. Seconds; RSS is the
-process's peak; `times own` is the ratio to the engine's own total. The inference function is traced
-while the file is loaded: its column `load` is both; so is that of `yolotf`, which opens
-TensorFlow's libraries meanwhile.
+OpenCV, onnxruntime, OpenVINO and `classic` stop at the raw heads; all others return the boxes of
+one image. Times are in seconds, RSS is the peak of the process, and `times own` is the ratio to
+the total of the engine alone. The column `load` of `build_function` includes tracing, and that of
+`yolotf` includes opening TensorFlow's libraries: both happen while the file is loaded.
 """
 
 from __future__ import annotations
@@ -58,19 +55,19 @@ _PACKAGES = {
     "OpenVINO": ("openvino", "onnx"),
 }
 OWN = {"yolotf, openvino": "OpenVINO", "yolotf, onnxruntime": "onnxruntime"}
-"""A way of ours, and the engine's own from an ONNX file."""
+"""A row of yolotf, and the row of the engine alone, which runs the ONNX file."""
 PHASES = ("import", "build", "load", "first answer")
 
 
 class Clock:
-    """Seconds of the phases, in the order they end."""
+    """Seconds of each phase, in the order in which they ended."""
 
     def __init__(self) -> None:
         self.last = STARTED
         self.seconds: dict[str, float] = {}
 
     def end(self, phase: str) -> None:
-        """The time since the last phase ended belongs to `phase`."""
+        """Counts the time since the last phase ended as `phase`."""
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.last
         self.last = now
@@ -94,12 +91,12 @@ def openvino_detector(clock: Clock, files: dict[str, str]) -> None:
 
 
 def onnxruntime_detector(clock: Clock, files: dict[str, str]) -> None:
-    """`Detector` on onnxruntime, likewise."""
+    """`Detector` on onnxruntime, from the `.weights` file."""
     detector(clock, files, "onnxruntime")
 
 
 def command(clock: Clock, files: dict[str, str]) -> None:
-    """The command, in a process of its own."""
+    """The command, in a separate process."""
     arguments = ["detect", files["picture"], "--cfg", files["cfg"], "--weights", files["weights"]]
     started = time.perf_counter()
     subprocess.run(
@@ -111,7 +108,7 @@ def command(clock: Clock, files: dict[str, str]) -> None:
 
 
 def onnxruntime(clock: Clock, files: dict[str, str]) -> None:
-    """The same network as ONNX, converted before; raw heads."""
+    """The same network as an ONNX file, converted beforehand; returns raw heads."""
     import onnxruntime as runtime
 
     clock.end("import")
@@ -123,7 +120,7 @@ def onnxruntime(clock: Clock, files: dict[str, str]) -> None:
 
 
 def openvino(clock: Clock, files: dict[str, str]) -> None:
-    """The same in OpenVINO, in float32."""
+    """The same ONNX file in OpenVINO, in float32."""
     import openvino as runtime
 
     clock.end("import")
@@ -134,14 +131,14 @@ def openvino(clock: Clock, files: dict[str, str]) -> None:
 
 
 def import_tensorflow(clock: Clock, files: dict[str, str]) -> None:
-    """What every program that uses TensorFlow's Python waits for."""
+    """The import that every program with TensorFlow's Python waits for."""
     import tensorflow  # noqa: F401
 
     clock.end("import")
 
 
 def libraries(clock: Clock, files: dict[str, str]) -> None:
-    """TensorFlow's two libraries and a session, without Python of its own."""
+    """TensorFlow's two libraries and a session, without TensorFlow's Python."""
     from yolotf import _runtime
     from yolotf.runtime import tensorflow_library
 
@@ -152,14 +149,14 @@ def libraries(clock: Clock, files: dict[str, str]) -> None:
 
 
 def as_floats(files: dict[str, str]) -> Any:
-    """`picture` in 0..1."""
+    """Returns `picture` in 0..1."""
     import numpy as np
 
     return picture(files).astype(np.float32) / 255
 
 
 def inference(clock: Clock, files: dict[str, str]) -> None:
-    """The serving path: plain TensorFlow operations, batch norm folded."""
+    """Runs `build_function`: plain TensorFlow operations with folded batch normalization."""
     import tensorflow as tf  # noqa: F401
 
     clock.end("import")
@@ -175,7 +172,7 @@ def inference(clock: Clock, files: dict[str, str]) -> None:
 
 
 def keras(clock: Clock, files: dict[str, str]) -> None:
-    """The training path: a Keras model, loaded by the op, then decoding."""
+    """Runs a Keras model that the op loaded, then decodes."""
     import tensorflow as tf
 
     clock.end("import")
@@ -203,7 +200,7 @@ def keras(clock: Clock, files: dict[str, str]) -> None:
 
 
 def classic(clock: Clock, files: dict[str, str]) -> None:
-    """As the well-known repositories do it, on a Keras model that is quick to build."""
+    """Loads as well-known repositories do, into a Keras model that is quick to build."""
     import numpy as np
     import tensorflow as tf
 
@@ -238,7 +235,7 @@ def classic(clock: Clock, files: dict[str, str]) -> None:
 
 
 def saved_model(clock: Clock, files: dict[str, str]) -> None:
-    """What `Detector.export` wrote, without yolotf."""
+    """Runs the SavedModel of `Detector.export`, without yolotf."""
     import tensorflow as tf
 
     clock.end("import")
@@ -250,7 +247,7 @@ def saved_model(clock: Clock, files: dict[str, str]) -> None:
 
 
 def opencv(clock: Clock, files: dict[str, str]) -> None:
-    """OpenCV's importer and its own inference."""
+    """Uses OpenCV's importer and its own kernels."""
     import cv2
 
     clock.end("import")
@@ -285,7 +282,7 @@ CHILDREN: dict[str, Callable[[Clock, dict[str, str]], None]] = dict(
 
 
 def picture(files: dict[str, str]) -> Any:
-    """One image of noise in the network's size: [1, height, width, channels] uint8."""
+    """Returns an image of noise in the network's size: [1, height, width, channels] uint8."""
     import numpy as np
 
     height, width, channels = map(int, files["shape"].split("x"))
@@ -293,7 +290,7 @@ def picture(files: dict[str, str]) -> Any:
 
 
 def child(way: str, files: dict[str, str]) -> None:
-    """Runs one way and prints its seconds and peak RSS."""
+    """Runs one row, and prints its seconds and peak RSS."""
     clock = Clock()
     CHILDREN[way](clock, files)
     # Not getrusage: its maximum survives exec and would be the parent's.
@@ -303,7 +300,7 @@ def child(way: str, files: dict[str, str]) -> None:
 
 
 def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str], list[str]]:
-    """Writes what the ways read; returns it and the ways that can run."""
+    """Writes the files that the rows read; returns them, and the rows that can run."""
     import numpy as np
     from common import make_weights
     from PIL import Image
@@ -341,7 +338,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, str]
 
 
 def plot(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Draws the phases of every way as one bar."""
+    """Draws the phases of each row as a bar."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -372,7 +369,7 @@ def _has_own(row: dict[str, Any], totals: dict[str, float]) -> bool:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all rows and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--cfg", default="yolov4", help="a cfg or a stock network's name")
@@ -387,7 +384,7 @@ def main() -> None:
         child(arguments.child[0], json.loads(arguments.child[1]))
         return
     timings: dict[str, list[dict[str, Any]]] = {}
-    # As an installed package is: with its modules compiled.
+    # Compile the modules, as installing a package does.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as temporary:
@@ -395,7 +392,7 @@ def main() -> None:
         from common import settle
 
         shuffle = random.Random(1).shuffle
-        for round_number in range(-1, arguments.rounds):  # the first is not counted
+        for round_number in range(-1, arguments.rounds):  # the first run is not counted
             shuffle(order := list(ways))
             for way in order:
                 settle()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a file of a network's size, memory for all, and tables."""
+"""Helpers of the benchmarks: made-up weights, huge pages, and tables."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from yolotf.weights import layout
 
 
 def make_weights(network: cfg.Network, path: Path) -> None:
-    """Writes a file that `network` loads and that finds next to nothing in any image.
+    """Writes a file that `network` loads, and that detects next to nothing in any image.
 
-    Kernels are as a new network's would be (He and others, 2015), batch norms neutral, and the
-    layers before the heads say no, so that decoding has as little to do as with a trained network.
-    What is added to something grows little: else 23 sums in a row would make numbers in the
-    thousands.
+    Kernels are initialized as in a new network (He and others, 2015), batch normalizations are
+    neutral, and the layers before the heads return low scores, so that decoding takes as long as
+    with a trained network. The branches of shortcuts add little: otherwise, values would grow to
+    thousands after 23 of them.
     """
     rng = np.random.default_rng(1)
     floats = rng.standard_normal(layout.floats(network), dtype=np.float32)
@@ -50,12 +50,12 @@ def make_weights(network: cfg.Network, path: Path) -> None:
 
 
 def processor() -> str:
-    """This machine's processor: model, cores and the widest vectors, as lscpu says."""
+    """Returns this machine's processor: model, cores and the widest vectors, as lscpu says."""
     try:
-        said = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(["lscpu"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):  # not Linux
         return platform.processor() or platform.machine()
-    facts = dict(line.strip().split(":", 1) for line in said.splitlines() if ":" in line)
+    facts = dict(line.strip().split(":", 1) for line in output.splitlines() if ":" in line)
     flags = facts.get("Flags", "").split()
     vectors = next((name for flag, name in _VECTORS.items() if flag in flags), "")
     model = facts.get("Model name", facts.get("Architecture", "")).strip()
@@ -67,16 +67,16 @@ _VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
 
 
 def settle() -> None:
-    """Sees to it that all ways find memory that is as easy to have.
+    """Makes memory equally cheap for all rows.
 
-    A virtual machine may give what is free back to its host, which takes a second and more for a
-    gigabyte to fetch again: whoever ran behind a large process would have been spared that.
+    A virtual machine may give free memory back to its host; getting a gigabyte of it again takes
+    a second or more. A row that follows a large process would not pay for that.
     """
     np.ones(1 << 30, np.uint8)
 
 
 def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints a table; the first column names the row."""
+    """Prints a table; the first column is the name of the row."""
     table = Table(title=title)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)

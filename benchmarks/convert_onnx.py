@@ -1,13 +1,10 @@
-"""What it takes to make ONNX of a `.weights` file, each way in a process of its own.
-
-    python benchmarks/convert_onnx.py                             # a file of YOLOv4's size
-    python benchmarks/convert_onnx.py --weights F --cfg C [--repeat N] [--without tf2onnx] [--json]
+"""Times conversions of a `.weights` file to ONNX, each in a separate process.
 
 `yolotf convert` writes the model from the network's description. `tf2onnx` is the usual way: a
-Keras model, loaded and traced, and converted by the package of that name. `import tensorflow` is
-what that way waits for before it begins, and `checker` what the package onnx takes to read and
-check the file that yolotf wrote. The heads of both models are compared in onnxruntime before
-anything is timed. Seconds are of the whole process, RSS is its peak, MB are 10^6 bytes.
+Keras model is loaded, traced, and converted by the package tf2onnx. `import tensorflow` is what
+that way waits for first, and `checker` is the time in which the package onnx reads and checks the
+file that yolotf wrote. Before anything is timed, onnxruntime compares the heads of both models.
+Seconds are those of the whole process, RSS is its peak, MB are 10^6 bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +44,7 @@ _CHECK = "import sys, onnx; onnx.checker.check_model(sys.argv[1], full_check=Tru
 
 
 def commands(cfg: Path, weights: Path, folder: Path) -> dict[str, list[str]]:
-    """What each way runs."""
+    """Returns the command of each row."""
     ours, theirs = str(folder / "ours.onnx"), str(folder / "theirs.onnx")
     files = [str(cfg), str(weights)]
     return {
@@ -59,7 +56,7 @@ def commands(cfg: Path, weights: Path, folder: Path) -> dict[str, list[str]]:
 
 
 def run(arguments: list[str]) -> dict[str, float]:
-    """Seconds, processor seconds and peak memory in bytes of one process."""
+    """Returns seconds, processor seconds and peak memory in bytes of a process."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     started = time.perf_counter()
     process = subprocess.Popen(
@@ -82,7 +79,7 @@ def run(arguments: list[str]) -> dict[str, float]:
 
 
 def check_same(folder: Path, shape: tuple[int, ...]) -> None:
-    """Raises if the two models have different heads."""
+    """Raises if the heads of the two models differ."""
     import onnxruntime
 
     picture = np.random.default_rng(1).random((1, *shape), np.float32)
@@ -101,7 +98,7 @@ def check_same(folder: Path, shape: tuple[int, ...]) -> None:
 
 
 def main() -> None:
-    """See the module."""
+    """Runs all rows and prints the table; see the module's docstring."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -129,7 +126,7 @@ def main() -> None:
             check_same(folder, tuple(network.input_shape))
         for _ in range(arguments.repeat - 1):
             for way in ways:
-                # Once is enough of what takes a minute.
+                # Once is enough for what takes a minute.
                 if way != THEIRS:
                     runs[way].append(run(ways[way]))
         size = weights.stat().st_size

@@ -11,16 +11,16 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 _REPEAT = 16 * 1024
-"""Floats of 64 KiB, the least that is called repeated."""
+"""Floats in 64 KiB, the least that counts as a repeated block."""
 
 
 def _length(rng: np.random.Generator, least: int, most: int) -> int:
-    """As often from 1,000 to 2,000 as from 100,000 to 200,000."""
+    """Returns a log-uniform length: 1,000 to 2,000 as often as 100,000 to 200,000."""
     return int(math.exp(rng.uniform(math.log(least), math.log(max(least + 1, most)))))
 
 
 def _two(rng: np.random.Generator, floats: Floats, length: int) -> tuple[slice, slice]:
-    """Two blocks that do not overlap."""
+    """Returns two ranges of `length` floats that do not overlap."""
     first = int(rng.integers(0, floats.size - 2 * length + 1))
     second = int(rng.integers(first + length, floats.size - length + 1))
     return slice(first, first + length), slice(second, second + length)
@@ -90,7 +90,7 @@ KINDS: dict[str, Callable[[np.random.Generator, Floats], Floats]] = {
 def corruptions(
     content: bytes, header_bytes: int, count: int, seed: int
 ) -> Iterator[tuple[str, bytes]]:
-    """`count` corrupted copies of a file, of each kind as many; (kind, bytes)."""
+    """Yields `count` corrupted copies of a file, equally many of each kind, as (kind, bytes)."""
     rng = np.random.default_rng(seed)
     kinds = list(KINDS)
     for number in range(count):

@@ -1,21 +1,22 @@
-"""How good and how fast diagnoses are.
+"""Measures how good and how fast diagnoses are.
 
-    python benchmarks/diagnosis.py                  # all single edits of all real pairs: minutes
-    python benchmarks/diagnosis.py --every 10       # every tenth of them
-    python benchmarks/diagnosis.py --silent         # corruptions that a load refuses, alone
-    python benchmarks/diagnosis.py --causes         # edits of the stock cfgs, alone
+Counted are:
 
-Counted: reports of real users whose causes are all named and no others; networks changed in a
-single place whose first wrong layer is named from the numbers in the file (where that layer or one
-after it has batch norm: without, the numbers say too little); edits of every stock cfg (some heads
-edited and others forgotten, class counts, one layer's filters, size, stride, groups or
-batch_normalize, a layer taken out or added, batch norm folded) whose true cause comes first, and
-how many of these undamaged files are called damaged; real files refused by their own
-cfg, or called damaged; and corruptions of real files that a load refuses by itself. What it cannot
-refuse looks like numbers of a network: blocks of kernels that changed places, a shift behind the
-last variance, and exponents whose lower bits turned, which make numbers smaller, or larger by no
-more than other layers are. Timed: a check of a file of YOLOv4's size in the page cache. Needs
-../shared; TensorFlow is not imported.
+* reports of real users: for how many exactly the true causes are named;
+* networks changed in one place: for how many the values of the file show the first wrong layer
+  (only changes with batch normalization there or after it: without, the values say too little);
+* edits of every stock cfg (some heads edited and others forgotten, class counts, one layer's
+  filters, size, stride, groups or batch_normalize, a layer removed or added, batch normalization
+  folded): for how many the true cause comes first, and how many of these undamaged files are called
+  damaged;
+* real files that are refused with their own cfg, or called damaged;
+* corruptions of real files: how many a load refuses by itself. The others look like values of a
+  network: blocks of kernels that changed places, a shift after the last variance, and exponents
+  whose lower bits flipped, which makes values smaller, or larger by no more than those of other
+  layers.
+
+Timed is a check of a file of YOLOv4's size in the page cache. Needs ../shared; TensorFlow is not
+imported.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from yolotf.weights.file import WeightsFile
 
 
 def solved_reports(folder: Path) -> tuple[int, int]:
-    """How many reports are explained by exactly their causes, and how many there are."""
+    """Returns how many reports are explained by exactly their causes, and their number."""
     reports = diagnosis_cases.reports()
     solved = 0
     for report in reports:
@@ -61,7 +62,7 @@ def solved_reports(folder: Path) -> tuple[int, int]:
 
 
 def located_edits(pairs: list[tuple[Path, Path]], every: int) -> tuple[int, int]:
-    """How many single edits are located to the layer, and how many were tried."""
+    """Returns how many single edits are located to the layer, and how many were tried."""
     located = tried = 0
     for weights, cfg_file in pairs:
         edits = [e for e in diagnosis_cases.single_edits(cfg.parse_cfg(cfg_file)) if e.seen]
@@ -75,21 +76,21 @@ def located_edits(pairs: list[tuple[Path, Path]], every: int) -> tuple[int, int]
 
 
 def progress(text: str) -> None:
-    """One line that is written over, on stderr and only for people."""
+    """Shows a line on stderr that the next one overwrites; only on a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r{text[:100]:<100}")
 
 
 def wrong_alarms(pairs: list[tuple[Path, Path]]) -> int:
-    """How many real files do not fit their own cfg."""
+    """Returns how many real files do not match their own cfg."""
     return sum(not diagnosis.diagnose(weights, cfg_file).ok for weights, cfg_file in pairs)
 
 
 def load(path: Path, network: cfg.Network) -> None:
-    """What every load does natively: all of the checks, and writing into arrays.
+    """Does what every load does natively: all checks, and writing into arrays.
 
     Raises:
-        WeightsMismatch: it refuses the file.
+        WeightsMismatch: the file is refused.
     """
     file = WeightsFile.named(path)
     header = file.header(layout.floats(network))
@@ -110,7 +111,7 @@ def _slot(segment: layout.Segment, array: Any) -> layout.Slot:
 def refused_corruptions(
     pairs: list[tuple[Path, Path]], folder: Path, each: int
 ) -> dict[str, tuple[int, int]]:
-    """For each kind, how many corruptions a load refuses, and how many were tried."""
+    """Returns how many corruptions of each kind are refused, and how many were tried."""
     refused: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     path = folder / "corrupted.weights"
@@ -131,7 +132,7 @@ def refused_corruptions(
 
 
 def called_damaged() -> tuple[int, int]:
-    """How many backbones of the corpus are called damaged, and how many there are."""
+    """Returns how many backbones of the corpus are called damaged, and their number."""
     files = [
         path for path in (helpers.SHARED / "corpus/partial").iterdir() if path.suffix != ".cfg"
     ]
@@ -143,12 +144,12 @@ def called_damaged() -> tuple[int, int]:
 
 
 class RightCauses(NamedTuple):
-    """Edits of stock cfgs.
+    """What diagnoses say about edits of stock cfgs.
 
     Attributes:
         right: by kind, how many have the true edit as their first cause.
-        tried: by kind, how many there are.
-        called_damaged: files that a cause says are damaged, cut short or to be fetched again.
+        tried: by kind, how many were tried.
+        called_damaged: how many undamaged files are called damaged or truncated.
         slowest: seconds of the slowest diagnosis.
     """
 
@@ -159,7 +160,7 @@ class RightCauses(NamedTuple):
 
 
 def right_causes(folder: Path, each: int) -> RightCauses:
-    """Diagnoses a file of every stock cfg against the cfg, edited in all the ways people do."""
+    """Diagnoses a file of every stock cfg against the cfg, edited as people edit cfgs."""
     right: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     called_damaged, slowest = 0, 0.0
@@ -186,7 +187,7 @@ def right_causes(folder: Path, each: int) -> RightCauses:
 
 
 def check_ms(folder: Path, repeats: int) -> float:
-    """Median time of a check against a cfg file of YOLOv4, the parsing of the cfg included."""
+    """Returns the median time of a check of a YOLOv4 file, including parsing the cfg."""
     network = networks.network("yolov4")
     weights, cfg_file = folder / "yolov4.weights", folder / "yolov4.cfg"
     make_weights(network, weights)
@@ -201,7 +202,7 @@ def check_ms(folder: Path, repeats: int) -> float:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all measurements and prints them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--every", type=int, default=1, help="try only every Nth edit")
     parser.add_argument("--repeats", type=int, default=15, help="checks to time")

@@ -1,11 +1,9 @@
-"""Time and memory of cfgs made to be slow: each kind at a size and at ten times it.
+"""Time and memory of cfgs made to be slow: each kind in one size, and ten times as large.
 
-    python benchmarks/hostile_cfgs.py [--check FILE.weights]
-
-Each case runs in a process of its own; with a file, `diagnose` runs on what could be read. Cases
-that a limit refuses are read once more with all limits lifted, to show that they grow linearly.
-Then networks of many different layers are compared with files made to look like many explanations.
-Times are of the processor, which other programs change little: of parsing and diagnosing.
+Each case runs in a separate process; cases with a file also run `diagnose` on it. Cases that a
+limit refuses are read once more without any limits, to show that the time grows linearly. Then
+networks of many different layers are compared with files that look like many explanations. Times
+are processor times of parsing and diagnosing, which depend little on other programs.
 """
 
 from __future__ import annotations
@@ -75,7 +73,7 @@ FILES: dict[str, Callable[[np.ndarray, slice], np.ndarray]] = {
     "noise, 777 floats less": lambda floats, variance: floats[:-777],
     "one variance negative": lambda floats, variance: _negative(np.abs(floats), variance),
 }
-"""What is made of noise; `variance` is where that of the sixth layer stands."""
+"""The contents of the files; `variance` is the range of the sixth layer's moving variance."""
 
 
 def _negative(floats: np.ndarray, variance: slice) -> np.ndarray:
@@ -84,7 +82,7 @@ def _negative(floats: np.ndarray, variance: slice) -> np.ndarray:
 
 
 def _different(count: int) -> str:
-    """Convolutions of random filters and sizes."""
+    """Returns convolutions of random filters and sizes."""
     draw = random.Random(1)
     lines = [HEAD]
     for _ in range(count):
@@ -95,7 +93,7 @@ def _different(count: int) -> str:
 
 
 def _against(name: str, count: int) -> None:
-    """Diagnoses a file of `FILES` and prints what it took."""
+    """Diagnoses a file of `FILES`, and prints time and memory."""
     from yolotf.darknet import cfg
     from yolotf.diagnosis import diagnose
     from yolotf.weights import layout
@@ -142,7 +140,7 @@ def _one(name: str, count: int, lifted: bool, weights: str | None) -> None:
 
 
 def main() -> None:
-    """Runs every case in its own process."""
+    """Runs every case in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", metavar="FILE")
     parser.add_argument("--only", choices=CASES, metavar="CASE", help="one of the cases")

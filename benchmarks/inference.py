@@ -1,26 +1,23 @@
-"""Milliseconds per image once everything is warm, ways compared in one process.
+"""Milliseconds per image after warming up; all rows run in one process and take turns.
 
-    python benchmarks/inference.py                      # YOLOv4 and YOLOv4-tiny at 416, files made
-    python benchmarks/inference.py --networks yolov4-tiny --batches 1 8 --rounds 9 [--json]
+All rows get the same images in the network's size, and are first checked to return the same raw
+heads.
 
-All ways get the same images in the network's size and are first checked to give the same raw
-heads; then they take turns. `yolotf` is `Detector`, `yolotf, openvino` and `yolotf, onnxruntime`
-are detectors of other engines, `build_function` is the TensorFlow function. They answer with
-boxes, the others with raw heads: decoding and suppression are a part of their time only. The Keras
-model is what `build_model` makes, in a `tf.function`: batch norm is not folded, TensorFlow fuses
-what it can.
+* `yolotf` is `Detector`; `yolotf, openvino` and `yolotf, onnxruntime` are detectors with other
+  engines; `build_function` is the TensorFlow function. These return boxes, so their times include
+  decoding and suppression. All other rows stop at the raw heads.
+* `300 detections` is `yolotf` on an image with that many detections: the score threshold is lowered
+  until ten times as many boxes are candidates.
+* The Keras model is that of `build_model`, in a `tf.function`: batch normalization is not folded,
+  and TensorFlow fuses what it can.
+* onnxruntime and OpenVINO, if they are installed, run the ONNX file of raw heads that `yolotf
+  convert` writes for exactly the measured number of images, from floats prepared beforehand.
+  OpenVINO runs in float32 like all others, and with its default, which is bfloat16 (about 3 digits)
+  on processors that have it.
 
-onnxruntime and OpenVINO are the engines' own, if they are installed: from floats that are ready to
-the raw heads of the file that `yolotf convert -o model.onnx` writes for exactly the number of
-images that is measured; OpenVINO in float32 as all others, and as it comes, which on processors
-that have bfloat16 is in that, with some 3 digits. `times own` is the ratio to the engine's own
-where the way is ours: of time, then of this process's processor time.
-
-A network and batch size is measured for `--seconds` or `--rounds`, whichever ends first, but for
-three rounds at least.
-
-`300 detections` is `yolotf` on an image of which so many remain: the score is lowered until ten
-times as many boxes are candidates.
+`times own` is the ratio of yolotf's row to that of the engine alone: in time, and in processor time
+of this process. A network and batch size is measured for `--seconds` or `--rounds`, whichever ends
+first, but at least for three rounds.
 """
 
 from __future__ import annotations
@@ -61,7 +58,7 @@ OWN = {
     OURS["onnxruntime"]: ONNX,
     OURS_BFLOAT16: OPENVINO_AS_IT_COMES,
 }
-"""The way of ours, and the engine's own."""
+"""A row of yolotf, and the row of the engine alone."""
 CROWDED = "yolotf, 300 detections"
 _CROWD = 300
 _LEAST_ROUNDS = 3
@@ -69,7 +66,7 @@ Way = Callable[[Any], Any]
 
 
 class Ways:
-    """The ways for one network; `heads` gives raw heads channels last, `timed` what is measured."""
+    """The rows for one network: `heads` return raw heads, channels last; `timed` are timed."""
 
     def __init__(self, network: yolotf.Network, weights: Path, folder: Path, images: Any) -> None:
         self._floats = channels_first(images)
@@ -114,7 +111,7 @@ class Ways:
 
     def _crowded(self, network: yolotf.Network, weights: Path) -> None:
         picture = noise(network, 1)[0]
-        # Made files find nothing: the scores of their best boxes lie close together.
+        # Made-up weights detect nothing: the scores of their best boxes are close together.
         every = yolotf.Detector(
             network, weights, score_threshold=0, iou_threshold=0.99, max_boxes=10 * _CROWD
         )(picture)
@@ -150,7 +147,7 @@ class Ways:
             import cv2
         except ImportError:
             return
-        # Without its heads, which OpenCV would decode in a way of its own.
+        # Without the heads, which OpenCV would decode itself.
         path = folder / "network.cfg"
         path.write_text(network.to_cfg())
         net = cv2.dnn.readNetFromDarknet(str(path), str(weights))
@@ -194,7 +191,7 @@ class Ways:
             def run(compiled: Any = compiled) -> list[Any]:
                 return list(compiled([self._floats]).values())
 
-            # What has 3 digits is not held against the others.
+            # bfloat16 has too few digits for this comparison.
             self._add_own(name, run, compared=bool(precision))
 
     def _add_own(self, name: str, run: Callable[[], list[Any]], *, compared: bool = True) -> None:
@@ -208,23 +205,23 @@ def _timed(detector: yolotf.Detector) -> Way:
 
 
 def channels_first(images: Any) -> Any:
-    """What ONNX models take: [batch, channels, height, width] float32 in 0..1."""
+    """Returns images as ONNX models take them: [batch, channels, height, width], 0..1."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
 
 
 def noise(network: yolotf.Network, count: int) -> Any:
-    """Images of the network's size."""
+    """Returns random images in the network's size."""
     shape = (count, *network.input_shape)
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
 
 
 def _before_heads(network: yolotf.Network) -> list[tuple[str, int]]:
-    """What OpenCV calls the layers that feed the heads."""
+    """Returns OpenCV's names of the layers before the heads."""
     return [("conv", head.index - 1) for head in network.heads]
 
 
 def check(ways: Ways, images: Any) -> None:
-    """Sees to it that all ways give the same raw heads."""
+    """Raises unless all rows return the same raw heads."""
     expected = ways.heads[KERAS](images)
     for name, way in ways.heads.items():
         for ours, theirs in zip(way(images), expected, strict=True):
@@ -236,17 +233,17 @@ def check(ways: Ways, images: Any) -> None:
 def measure(
     ways: Ways, images: Any, rounds: int, seconds: float
 ) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds and processor milliseconds per image of every way and round.
+    """Returns milliseconds and processor milliseconds per image, for every row and round.
 
-    The ways take turns. A turn is a pause and two calls, of which the second is timed: before,
-    caches hold what another way needs, and its threads may still be spinning. Each round has an
-    order of its own.
+    The rows take turns, in another order in each round. A turn is a pause and two calls, of which
+    only the second is timed: before, the caches hold the data of another row, and its threads may
+    still be spinning.
     """
     order = list(ways.timed)
     shuffle = random.Random(1).shuffle
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways.timed}
     end = time.perf_counter() + seconds
-    for round_number in range(-1, rounds):  # the first is not counted
+    for round_number in range(-1, rounds):  # the first round is not counted
         if round_number >= _LEAST_ROUNDS and time.perf_counter() > end:
             break
         shuffle(order)
@@ -264,7 +261,7 @@ def measure(
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all rows and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--networks", nargs="+", default=["yolov4-tiny", "yolov4"])
     parser.add_argument("--size", type=int, default=416)

@@ -1,20 +1,17 @@
-"""How long it takes to get a `.weights` file into a Keras model, ways compared in one process.
+"""Times how long it takes to load a `.weights` file into a Keras model, all rows in one process.
 
-    python benchmarks/load.py                                    # a file of YOLOv4's size
-    python benchmarks/load.py --weights F --cfg C [--json]
-    python benchmarks/load.py --cold                             # the file not in the page cache
+Every row is first checked to fill the model with the same values. Then the rows take turns, with
+the file in the page cache. The floor, which no loader can beat, maps the file and copies it by
+memcpy, with the op's number of threads, into existing memory, in huge pages where the kernel
+provides them. The pure Python loader is the classic one: np.fromfile, reshape, transpose,
+set_weights.
 
-Every way is first checked to give the same variables. Then they take turns, with the file in the
-page cache. The floor is what no loader can beat: the file mapped and copied by memcpy, with the
-op's number of threads, into memory that is there already, in huge pages where the kernel gives
-them. The pure Python loader is of the classic kind: np.fromfile, reshape, transpose, set_weights.
+The second table is from fresh processes, one for each row and round: they have not loaded or freed
+anything before, so the kernel has to find and clear all memory that they write. Its floor copies
+the file once into such memory. `again` is a second load into the same model.
 
-The second table is of fresh processes, one a row and round: nothing there was loaded or freed
-before, so that the kernel has to find and clear all memory that is written. Its floor is the file
-copied once into such memory. `again` is a second load into the same model.
-
-With `--cold` the kernel drops the file's pages before every turn (posix_fadvise; of a file on a
-disk, not of one in a tmpfs: see --folder), and the floor is a plain sequential read.
+With `--cold` the kernel drops the file's pages before every turn (posix_fadvise, for files on a
+disk, not in a tmpfs: see --folder), and the floor is a sequential read.
 """
 
 from __future__ import annotations
@@ -61,11 +58,11 @@ FIRST, AGAIN = "load_darknet_weights, first", "load_darknet_weights, again"
 FIRST_RUNTIME = "runtime, first"
 _COLD = (OP, WHOLE, INFERENCE, PYTHON)
 CHILDREN = {COPY: (COPY,), FIRST: (FIRST, AGAIN), FIRST_RUNTIME: (FIRST_RUNTIME,)}
-"""What a fresh process measures, by its name."""
+"""The rows that a fresh process measures, by the name of the process."""
 
 
 class Loaders:
-    """The ways to load, each a function without arguments."""
+    """The rows: each method loads in one way."""
 
     def __init__(self, weights: Path, network: yolotf.Network, folder: Path) -> None:
         self.weights = weights
@@ -91,7 +88,7 @@ class Loaders:
         self.arrays = arrays.allocate(self.graph.shapes)
 
     def floor(self) -> None:
-        """Maps the file and copies it into memory that is there already."""
+        """Maps the file and copies it into existing memory."""
         _core.copy_file(self.weights, self.memory, _native.thread_count())
 
     def read(self) -> None:
@@ -102,37 +99,37 @@ class Loaders:
                 pass
 
     def drop(self) -> None:
-        """Makes the kernel forget the file's pages."""
+        """Makes the kernel drop the file's pages."""
         with self.weights.open("rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def op(self) -> None:
-        """The native load alone, checks included."""
+        """Runs the native load alone, with all checks."""
         stats = writing.write(self.file, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "op"
 
     def unverified(self) -> None:
-        """The public call without a look at the content."""
+        """Runs the public function without the content check."""
         yolotf.load_darknet_weights(self.model, self.weights, verify=False)
 
     def whole(self) -> None:
-        """The public call, the walk of the model included."""
+        """Runs the public function, which also walks the model."""
         yolotf.load_darknet_weights(self.model, self.weights)
 
     def inference(self) -> None:
-        """As a server does: batch norm folded, written while the file is read."""
+        """Loads as a server does: batch normalization is folded while the file is read."""
         self.folded.load(self.weights, contents_disposable=True)
 
     def into_arrays(self) -> None:
-        """As `inference`, without TensorFlow: the arrays a `Detector` computes with."""
+        """Loads the arrays of a `Detector`, without TensorFlow."""
         plan = self.graph.plan(transposed=self.header.transposed)
         targets = [self.arrays[assignment.slot.variable] for assignment in plan.assignments]
         threads = _native.thread_count()
         fill_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
-        """What `inference` made of the kernels, and what the model's variables fold to."""
+        """Yields each kernel of `inference`, and what the model's variables fold to."""
         whole = self.folded.hwio_weights()
         for layer, norm_name in self.layers:
             kernel, norm = layer.kernel.numpy().astype(np.float64), self.norms.get(norm_name)
@@ -141,13 +138,13 @@ class Loaders:
             yield whole[layer.name.removeprefix("conv_") + "/kernel"].numpy(), kernel
 
     def portable(self) -> None:
-        """What serves where the op cannot: memory of our own, taken over by the variables."""
+        """Loads without the op, into new memory that becomes the variables."""
         with mock.patch.object(writing, "_op_can", return_value=False):
             stats = writing.write(self.file, self.header, self.plan, cast=False, verify=True)
         assert stats.path_taken == "portable"
 
     def pure_python(self) -> None:
-        """As the well-known loaders do it."""
+        """Loads as well-known repositories do."""
         with self.weights.open("rb") as file:
             np.fromfile(file, np.int32, 5)
             for layer, norm_name in self.layers:
@@ -164,13 +161,13 @@ class Loaders:
                 layer.set_weights([kernel, bias] if norm is None else [kernel])
 
     def keras_h5(self) -> Callable[[], None]:
-        """Keras' own file."""
+        """Loads Keras' own file."""
         path = self.folder / "model.weights.h5"
         self.model.save_weights(path)
         return lambda: self.model.load_weights(path)
 
     def checkpoint(self) -> Callable[[], None]:
-        """TensorFlow's own file."""
+        """Loads TensorFlow's own file."""
         variables = {str(i): v for i, v in enumerate(self.variables())}
         path = tf.train.Checkpoint(**variables).write(str(self.folder / "checkpoint"))
 
@@ -180,7 +177,7 @@ class Loaders:
         return restore
 
     def safetensors(self) -> Callable[[], None] | None:
-        """A file with names and shapes, read to arrays and assigned."""
+        """Reads the arrays of a safetensors file and assigns them."""
         try:
             from safetensors.numpy import load_file, save_file
         except ImportError:
@@ -196,7 +193,7 @@ class Loaders:
         return read
 
     def opencv(self) -> Callable[[], None] | None:
-        """OpenCV's reader, which keeps Darknet's layout and makes no variables."""
+        """Runs OpenCV's reader, which keeps Darknet's layout and fills no variables."""
         try:
             import cv2
         except ImportError:
@@ -210,12 +207,12 @@ class Loaders:
         return read
 
     def variables(self) -> list[Any]:
-        """All variables, in Keras' order."""
+        """Returns all variables, in Keras' order."""
         return [plain(variable) for variable in self.model.variables]
 
 
 def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
-    """Sees to it that all ways that fill the model fill it alike."""
+    """Raises unless all rows fill the model with the same values."""
     loaders.pure_python()
     expected = [variable.numpy() for variable in loaders.variables()]
     for name, way in ways.items():
@@ -243,9 +240,9 @@ def check(loaders: Loaders, ways: dict[str, Callable[[], None]]) -> None:
 def measure(
     ways: dict[str, Callable[[], None]], rounds: int, before: Callable[[], None]
 ) -> dict[str, list[float]]:
-    """Milliseconds of every way and round; the ways take turns, `before` each is called."""
+    """Returns milliseconds for every row and round; `before` is called before each turn."""
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for round_number in range(-1, rounds):  # the first is not counted
+    for round_number in range(-1, rounds):  # the first round is not counted
         for name, way in ways.items():
             gc.collect()
             before()
@@ -257,7 +254,7 @@ def measure(
 
 
 def child(name: str, weights: Path, cfg: Path) -> list[float]:
-    """Milliseconds of what `CHILDREN` says, in a fresh process."""
+    """Measures the rows of a process of `CHILDREN`, in milliseconds."""
     from yolotf.darknet.stock import as_network
 
     network = as_network(str(cfg))
@@ -284,7 +281,7 @@ def _timed(way: Callable[[], object]) -> float:
 
 
 def measure_first(network: yolotf.Network, weights: Path, rounds: int) -> dict[str, list[float]]:
-    """Milliseconds in fresh processes, which take turns."""
+    """Measures in fresh processes, which take turns; returns milliseconds."""
     times: dict[str, list[float]] = {name: [] for names in CHILDREN.values() for name in names}
     with tempfile.NamedTemporaryFile("w", suffix=".cfg") as cfg:
         cfg.write(network.to_cfg())
@@ -303,7 +300,7 @@ def measure_first(network: yolotf.Network, weights: Path, rounds: int) -> dict[s
 
 
 def rows_of(times: dict[str, list[float]], size_bytes: int, floor: str) -> list[dict[str, Any]]:
-    """One row a way, with its ratio to the floor of the same table."""
+    """Returns the rows of a table, each with its ratio to the floor."""
     medians = {name: statistics.median(milliseconds) for name, milliseconds in times.items()}
     return [
         {
@@ -339,7 +336,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all rows and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--cfg", help="a cfg or a stock network's name")

@@ -1,13 +1,10 @@
-"""What a load needs beyond the variables, from /proc while it runs.
+"""Memory that a load needs besides the variables, read from /proc while it runs.
 
-    python benchmarks/memory.py                                  # a file of YOLOv4's size
-    python benchmarks/memory.py --weights F --cfg C [--json]
-
-Every load is the first of a fresh process, into variables whose memory nobody has touched yet.
-`anonymous` is memory of the process's own (RssAnon) beyond what the variables take, `file` are
-pages of files (RssFile), which the kernel shares and may drop. Then two processes load the same
-file at the same time, again and again: of the mapping, Rss is what one sees and Pss its share.
-MB are 2^20 bytes.
+Every load is the first of a fresh process, into variables whose memory has not been touched.
+`anonymous` is the process's own memory (RssAnon) beyond that of the variables; `file` is pages of
+files (RssFile), which the kernel shares and may drop. Then two processes load the same file at the
+same time, repeatedly: for the mapping, Rss is what one process sees and Pss its share. MB are 2^20
+bytes.
 """
 
 from __future__ import annotations
@@ -30,14 +27,14 @@ LOADS_TOGETHER = 40
 
 
 def resident() -> dict[str, int]:
-    """RssAnon and RssFile of this process in bytes."""
+    """Returns RssAnon and RssFile of this process in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     sizes = dict(line.split(":", 1) for line in lines if line.startswith("Rss"))
     return {name: 1024 * int(sizes[name].split()[0]) for name in ("RssAnon", "RssFile")}
 
 
 def mapping(path: str) -> dict[str, int]:
-    """Rss and Pss of the mappings of a file in bytes."""
+    """Returns Rss and Pss of the mappings of a file in bytes."""
     sums = {"Rss": 0, "Pss": 0}
     inside = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -50,7 +47,7 @@ def mapping(path: str) -> dict[str, int]:
 
 
 class Sampler(threading.Thread):
-    """Calls a function again and again until stopped; the native load lets it."""
+    """A thread that calls a function repeatedly until stopped; native loads release the GIL."""
 
     def __init__(self, sample: Callable[[], dict[str, int]]) -> None:
         super().__init__(daemon=True)
@@ -59,7 +56,7 @@ class Sampler(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        """Samples."""
+        """Calls the function until stopped."""
         while not self._done.is_set():
             self.samples.append(self._sample())
             time.sleep(0.0005)
@@ -75,7 +72,7 @@ class Sampler(threading.Thread):
 
 
 def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
-    """A function that loads, and the bytes of the variables that it loads into."""
+    """Returns a function that loads, and the bytes of the variables that it fills."""
     import yolotf
     from yolotf.weights import op_library as _native
 
@@ -83,7 +80,7 @@ def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
     _native.op_library()
     if kind == "Keras model":
         model = yolotf.build_model(network)
-        # Keras has initialized them: their memory is there already.
+        # Keras has initialized them, so their memory has been touched.
         return lambda weights: yolotf.load_darknet_weights(model, weights), 0
     from yolotf.inference import InferenceFunction
 
@@ -93,7 +90,7 @@ def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
 
 
 def alone(kind: str, cfg: str, weights: str) -> dict[str, Any]:
-    """One load."""
+    """Measures one load."""
     load, variable_bytes = prepare(kind, cfg)
     before = resident()
     with Sampler(resident) as sampler:
@@ -110,7 +107,7 @@ def alone(kind: str, cfg: str, weights: str) -> dict[str, Any]:
 
 
 def together(cfg: str, weights: str) -> dict[str, Any]:
-    """Loads while another process does; what was seen when the whole file was mapped."""
+    """Loads while another process does; returns what was seen with the whole file mapped."""
     load, _ = prepare("inference function", cfg)
     load(weights)
     print("ready", flush=True)
@@ -127,7 +124,7 @@ def together(cfg: str, weights: str) -> dict[str, Any]:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """A child of this script."""
+    """Starts a child process of this script."""
     return subprocess.Popen(
         [sys.executable, __file__, "--child", *arguments],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
@@ -138,7 +135,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def answer(process: subprocess.Popen[str], text: str | None = None) -> dict[str, Any]:
-    """What a child printed last."""
+    """Returns the last line that a child printed."""
     output, _ = process.communicate(text)
     if process.returncode:
         sys.exit(process.returncode)
@@ -147,7 +144,7 @@ def answer(process: subprocess.Popen[str], text: str | None = None) -> dict[str,
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all measurements and prints them."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--cfg", default="yolov4", help="a cfg or a stock network's name")

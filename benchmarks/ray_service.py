@@ -1,15 +1,14 @@
-"""Requests of many clients to the Ray application: at rest, under reloads, with a replica killed.
+"""Requests of many clients to the Ray application: at rest, during reloads, with a replica killed.
 
-    python benchmarks/ray_service.py [--network yolov4-tiny] [--clients 8] [--seconds 20] [--peers]
+A Ray cluster on this machine serves two replicas with one processor each; clients on the same
+machine send one image after another over HTTP. A row has the answers per second, how long they
+took, the number of errors, and the ratio to one `Detector` that is called in a separate process
+with all processors and without HTTP.
 
-A Ray cluster of this machine serves two replicas of one processor each; clients on the same
-machine send one image after another over HTTP. A row says how many answers a second came, how
-long they took, how many were errors, and the rate against one `Detector` that is called in a
-process of its own with all processors and no HTTP. With `--peers` the same images go, with the
-same network, to the shape of Ray's own example of object detection (an ingress that calls a second
-deployment, image by image) and to plain FastAPI under uvicorn with one `Detector` of all
-processors; and the time from deploying to the first answer is compared with that of a deployment
-that does nothing. Needs the extra `[ray]`.
+With `--peers`, the same images are sent, for the same network, to a service built like Ray's own
+example of object detection (an ingress that calls a second deployment, image by image) and to plain
+FastAPI under uvicorn with one `Detector` that has all processors; and the time from deployment to
+the first answer is compared with that of an empty deployment. Needs the extra `[ray]`.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ import yolotf
 
 
 class Clients:
-    """Threads that ask again as soon as they are answered.
+    """Threads that send the next request as soon as they have the answer to the last.
 
     Attributes:
-        seconds: that each answer took.
-        errors: answers that were none: another status, or a connection that broke.
+        seconds: the time that each answer took.
+        errors: responses with another status than 200, and broken connections.
     """
 
     def __init__(self, count: int, port: int, picture: bytes) -> None:
@@ -77,7 +76,7 @@ class Clients:
                 self.errors += 1
 
     def run(self, seconds: float, meanwhile: Callable[[float], None]) -> float:
-        """Asks for so long, while `meanwhile(deadline)` happens; returns how long it was."""
+        """Sends requests for `seconds`, while `meanwhile(deadline)` runs; returns the time."""
         start = time.perf_counter()
         for thread in self._threads:
             thread.start()
@@ -91,13 +90,13 @@ class Clients:
         return took
 
     def figures(self) -> tuple[str, str, str]:
-        """Milliseconds of half and of nearly all answers, and errors."""
+        """Returns the median and 99th percentile in milliseconds, and the number of errors."""
         p50, p99 = (1e3 * float(np.percentile(self.seconds, q)) for q in (50, 99))
         return f"{p50:.0f}", f"{p99:.0f}", str(self.errors)
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all rows and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="yolov4-tiny")
     parser.add_argument("--clients", type=int, default=8)
@@ -154,7 +153,7 @@ def _picture() -> bytes:
 
 
 def _alone(network: str, weights: Path, picture: bytes, seconds: float) -> float:
-    """Answers a second of one detector, images decoded each time."""
+    """Returns the answers per second of one detector that also decodes each image."""
     detector = yolotf.Detector(network, weights)
     detector(picture)
     start, count = time.perf_counter(), 0
@@ -166,7 +165,7 @@ def _alone(network: str, weights: Path, picture: bytes, seconds: float) -> float
 
 @contextmanager
 def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
-    """The application; yields its port and what gives it a `user_config`."""
+    """Deploys the application; yields its port, and a function that sets its `user_config`."""
     from yolotf.ray import DetectorReplica, Settings
 
     with socket.socket() as probe:
@@ -189,7 +188,7 @@ def _served(network: str, weights: Path):  # type: ignore[no-untyped-def]
 
 
 def _peers(parsed: argparse.Namespace, weights: Path, picture: bytes) -> dict[str, Clients]:
-    """Others under the same requests; what it took to begin is printed."""
+    """Measures other services with the same requests, and prints how long each took to start."""
     asked = {}
     with _fastapi(parsed.network, weights) as port:
         asked["plain FastAPI"] = Clients(parsed.clients, port, picture)
@@ -254,7 +253,7 @@ def _empty() -> serve.Application:
 
 
 def _example(network: str, weights: str) -> serve.Application:
-    """https://docs.ray.io/en/latest/serve/tutorials/object-detection.html, with this network."""
+    """Deploys docs.ray.io/en/latest/serve/tutorials/object-detection.html with this network."""
 
     @serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 1})
     class ObjectDetection:

@@ -1,16 +1,12 @@
-"""What a reload costs a detector that serves: time, memory, and whether an answer is ever mixed.
+"""Cost of a reload for a detector in use: time, memory, and whether it ever mixes weights.
 
-    python benchmarks/reload.py                  # YOLOv4 at 416; 100 reloads of YOLOv4-tiny
-    python benchmarks/reload.py --reloads 1000 --rounds 15 [--json]
-    python benchmarks/reload.py --engines openvino
+First, reloads of YOLOv4 and loads of the same file into new memory take turns, and the process's
+memory is measured before and after. Then clients call yolov4-tiny without a pause while it is
+reloaded with two files in turn: each answer has to be exactly that of one of the two.
 
-First, a reload of YOLOv4 against a load of the same file into memory of its own, in turns, and the
-process's memory before and after. Then clients ask YOLOv4-tiny without a pause while it is
-reloaded with two files in turns: each answer has to be exactly that of one of the two.
-
-Every installed engine in turn. With another than TensorFlow, `own_ms` is what the engine itself
-takes for new weights: an ONNX file that was converted before, compiled; `times_own` is the ratio of
-a reload to it.
+Every installed engine is measured. For engines other than TensorFlow, `own_ms` is the time in which
+the engine itself compiles an ONNX file that was converted beforehand; `times_own` is the ratio of a
+reload to it.
 """
 
 from __future__ import annotations
@@ -39,20 +35,20 @@ from yolotf.weights.file import WeightsFile
 
 
 def resident_mb() -> float:
-    """Of this process."""
+    """Returns this process's resident memory."""
     status = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmRSS")).split()[1]) / 1024
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """That it takes."""
+    """Returns how long `work` takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
 
 
 def own_load(engine: Any, network: yolotf.Network, weights: Path) -> Callable[[], Any] | None:
-    """What an engine does with an ONNX file; None for TensorFlow."""
+    """Returns a function in which the engine loads an ONNX file; None for TensorFlow."""
     if engine == "tensorflow":
         return None
     path = weights.with_suffix(".onnx")
@@ -73,7 +69,7 @@ def own_load(engine: Any, network: yolotf.Network, weights: Path) -> Callable[[]
 def against_a_load(
     network: yolotf.Network, weights: Path, rounds: int, engine_name: Any
 ) -> dict[str, Any]:
-    """A reload against a load into memory of its own, which is then let go of."""
+    """Compares a reload with a load into new memory, which is then released."""
     detector = yolotf.Detector(network, weights, engine=engine_name)
     options = ServingOptions(engine=engine_name)
     with WeightsFile.open(weights) as file:
@@ -83,7 +79,7 @@ def against_a_load(
     detector(picture)
     before = resident_mb()
     loads, reloads, owns = [], [], []
-    for round_number in range(-2, rounds):  # the first two are not counted
+    for round_number in range(-2, rounds):  # the first two rounds are not counted
         load = seconds(lambda: engine.load(weights))
         reload = seconds(lambda: detector.reload(weights))
         if round_number >= 0:
@@ -114,10 +110,10 @@ def against_a_load(
 def under_clients(
     network: yolotf.Network, files: list[Path], reloads: int, clients: int, engine: Any
 ) -> dict[str, Any]:
-    """Counts answers of each of two files, and those of neither."""
+    """Counts the answers of each of two files, and those of neither."""
     random = np.random.default_rng(3)
     picture = random.integers(0, 256, network.input_shape, np.uint8)
-    # The made files find nothing; so low that each has some.
+    # Made-up weights detect nothing; this threshold is so low that each file has detections.
     best = [
         yolotf.Detector(network, file, score_threshold=0, max_boxes=50, engine=engine)(picture)
         for file in files
@@ -138,7 +134,7 @@ def under_clients(
     detector = yolotf.Detector(network, files[0], **options)
     answer(detector)
     done = threading.Event()
-    counts = [[0, 0, 0] for _ in range(clients)]  # of the first, the second, of neither
+    counts = [[0, 0, 0] for _ in range(clients)]  # of the first file, of the second, of neither
     failures: list[BaseException] = []
 
     def ask(mine: list[int]) -> None:
@@ -179,7 +175,7 @@ def under_clients(
 
 
 def main() -> None:
-    """Measures and prints; exits with 1 if an answer was of neither file."""
+    """Runs and prints all measurements; exits with 1 if an answer was of neither file."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--rounds", type=int, default=7)
@@ -225,7 +221,7 @@ def main() -> None:
 
 
 def installed() -> list[str]:
-    """The engines whose packages, of the same names, are installed."""
+    """Returns the engines whose packages, of the same names, are installed."""
     return [engine for engine in ENGINES if importlib.util.find_spec(engine) is not None]
 
 

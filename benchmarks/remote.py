@@ -1,12 +1,9 @@
-"""From a URL to a loaded model: `load_darknet_weights(model, url)` against download, then load.
+"""From a URL to a loaded model: `load_darknet_weights(model, url)`, and download, then load.
 
-    python benchmarks/remote.py [--network yolov4] [--runs 3]
-
-Two servers on loopback in processes of their own: S3 (moto's) and plain HTTP that knows ranges.
-Loopback has no bandwidth to run out of; what shows is what each way adds to it: the disk, and
-requests that wait for one another. moto reads the whole object for every range of it, on the same
-processors, which costs more the more ranges are asked for; a real S3 does not. Needs the test
-group (moto, s3fs).
+Two servers run on loopback in separate processes: S3 (moto's), and plain HTTP with ranges. Loopback
+has no limited bandwidth, so this shows the overhead of each way: the disk, and requests that wait
+for each other. moto reads the whole object for every range, on the same processors, so more ranges
+cost more; a real S3 does not. Needs the test group (moto, s3fs).
 """
 
 from __future__ import annotations
@@ -36,7 +33,7 @@ _BUCKET = "models"
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs all rows and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", default="yolov4")
     parser.add_argument("--runs", type=int, default=3)
@@ -110,11 +107,11 @@ def _put(path: Path, port: int) -> str:
 
 @contextmanager
 def serve(server: Callable[..., None], *arguments: str) -> Iterator[int]:
-    """A server in a process of its own; gives its port."""
+    """Starts a server in a separate process; yields its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # Not forked: this process has TensorFlow's threads.
+    # Spawned, not forked: this process has TensorFlow's threads.
     process = multiprocessing.get_context("spawn").Process(target=server, args=(port, *arguments))
     process.start()
     try:
@@ -130,7 +127,7 @@ def serve(server: Callable[..., None], *arguments: str) -> Iterator[int]:
 
 
 class _Ranges(http.server.SimpleHTTPRequestHandler):
-    """Python's own server answers every range with the whole file."""
+    """An HTTP server with ranges, for which Python's own sends the whole file."""
 
     protocol_version = "HTTP/1.1"
 
