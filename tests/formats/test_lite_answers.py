@@ -117,6 +117,18 @@ def test_mish_as_the_converter_writes_it_is_refused_and_ours_is_not(
     assert caught.value.correlations["output_0"] < 0.5
 
 
+@pytest.mark.slow
+def test_weights_too_large_for_float16_are_refused(tmp_path):
+    weights = wide_weights(tmp_path, np.float32(1e6))
+    output = tmp_path / "half.tflite"
+    with messages.refused(errors.YolotfError, hide=r"(?<=output_0 )[\d.]+") as caught:
+        convert(weights, WIDE, output, float16=True)
+    assert caught.value.correlations["output_0"] < 0.9
+    assert not output.exists()
+    convert(weights, WIDE, output)
+    convert(weights, WIDE, output, float16=True, allow_inaccurate=True)
+
+
 # Inputs and outputs
 
 

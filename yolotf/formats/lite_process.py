@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from yolotf.files import python_module
 from yolotf.formats import lite_file
 
 SAVED_MODEL = "saved"
@@ -94,7 +95,7 @@ def run(folder: Path, job: Job, calibrated: Callable[[int], None]) -> Outputs:
         "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),  # noqa: PTH109
         "CUDA_VISIBLE_DEVICES": "",
     }
-    command = [sys.executable, "-m", __name__, os.fspath(folder)]
+    command = python_module.command(__name__, os.fspath(folder))
     with (
         (folder / _STDERR).open("wb") as stderr,
         subprocess.Popen(
