@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml setup.py $(wildcard csrc/*/*)
 
-.PHONY: help demo test test-fast test-processors test-benchmarks test-ray test-js test-readers test-triton test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
+.PHONY: help demo test test-fast test-processors test-benchmarks test-ray test-js test-readers test-triton test-torch test-servers test-exporters test-tfmot test-aarch64 lint format bench sanitize fuzz docs wheel clean
 .DEFAULT_GOAL := test
 
 help: ## list the targets
@@ -86,6 +86,10 @@ test-triton: $(VENV)/built ## serve the models of docs/triton.md in a Triton ser
 	  $$(build-triton/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/yolotf.pth
 	YOLOTF_TRITON=$(CURDIR)/build-triton/bin/python $(if $(TRITON_BACKENDS),YOLOTF_TRITON_BACKENDS=$(TRITON_BACKENDS)) \
 	  $(BIN)/python -m pytest tests/test_triton.py
+
+test-torch: $(VENV)/built ## load .safetensors in PyTorch
+	$(BIN)/python -m pip install -q torch
+	$(BIN)/python -m pytest tests/formats/test_torch.py
 
 # The servers' own pins differ from ours; our packages come after theirs.
 test-servers: $(VENV)/built ## serve a Detector by LitServe, BentoML, KServe and MLflow
