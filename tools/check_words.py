@@ -94,7 +94,7 @@ class Use(NamedTuple):
 
 
 def uses(root: Path) -> Iterator[Use]:
-    """The banned phrases in what users of the project in `root` read, and the banned names."""
+    """Yields the banned phrases that users of the project in `root` read, and the banned names."""
     for text in texts(root):
         yield from uses_in(text)
     for folder in CODE:
@@ -103,9 +103,9 @@ def uses(root: Path) -> Iterator[Use]:
 
 
 def banned_names(path: Path) -> Iterator[Use]:
-    """The variables and parameters of a module that have a banned name.
+    """Yields the variables and parameters of a module that have a banned name.
 
-    Fields of classes are attributes: `found` is a fact of errors, beside `expected`.
+    Fields of classes are attributes and not checked: `found` is a fact of errors, like `expected`.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     fields = {
@@ -137,7 +137,7 @@ def _names_bound_by(node: ast.AST) -> list[str | None]:
 
 
 def uses_in(text: Text) -> Iterator[Use]:
-    """The banned phrases in one text. A phrase may continue on the next line."""
+    """Yields the banned phrases in a text. A phrase may continue on the next line."""
     joined = re.sub(r"\s", " ", text.text)
     for pattern, instead in (_BANNED_IN_PROSE if text.is_prose else _BANNED).items():
         for match in pattern.finditer(joined):
@@ -146,7 +146,7 @@ def uses_in(text: Text) -> Iterator[Use]:
 
 
 def texts(root: Path) -> Iterator[Text]:
-    """Everything that users read."""
+    """Yields everything that users read."""
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         page = Text(path, 1, path.read_text(encoding="utf-8"))
         yield page
@@ -168,14 +168,14 @@ def texts(root: Path) -> Iterator[Text]:
 
 
 def _prose(text: Text) -> Text:
-    """The text without code, in lines of the same numbers."""
+    """Returns the text without code, with the same line numbers."""
     code = re.compile(r"^ *```.*?^ *```$|`[^`]*`", re.MULTILINE | re.DOTALL)
     without = code.sub(lambda match: "\n" * match.group().count("\n"), text.text)
     return text._replace(text=without, is_prose=True)
 
 
 def _help(path: Path, tree: ast.Module) -> Iterator[Text]:
-    """What argparse prints: `help=`, and the descriptions of parsers."""
+    """Yields what argparse prints: `help=`, and the descriptions of parsers."""
     for node in ast.walk(tree):
         value = node.value if isinstance(node, ast.keyword) and node.arg == "help" else None
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
@@ -185,7 +185,7 @@ def _help(path: Path, tree: ast.Module) -> Iterator[Text]:
 
 
 def _latest(path: Path) -> Text:
-    """The changes of the version at the top: earlier ones are history."""
+    """Returns the changes of the version at the top; those before it are history."""
     text = path.read_text(encoding="utf-8")
     start = text.index("\n## ") + 1
     end = text.find("\n## ", start)
@@ -193,7 +193,7 @@ def _latest(path: Path) -> Text:
 
 
 def _literals(path: Path, tree: ast.Module) -> Iterator[Text]:
-    """String literals with a space in them, docstrings aside; f-strings with {} for values."""
+    """Yields string literals with a space, except docstrings; in f-strings, values become {}."""
     docstrings = {
         id(node.value)
         for node in ast.walk(tree)
@@ -220,7 +220,7 @@ def _literals(path: Path, tree: ast.Module) -> Iterator[Text]:
 
 
 def _public_names(root: Path) -> Iterator[tuple[Path, str]]:
-    """(module, name) of everything in yolotf/__init__.pyi."""
+    """Yields (module, name) of everything in yolotf/__init__.pyi."""
     stub = root / "yolotf" / "__init__.pyi"
     for node in ast.walk(ast.parse(stub.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__":
@@ -232,7 +232,7 @@ def _public_names(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _docstrings(path: Path, trees: dict[Path, ast.Module], name: str) -> Iterator[Text]:
-    """Those of the function or class `name`, of its public methods and its attributes."""
+    """Yields the docstrings of a function or class, and of its public methods and attributes."""
     for node in trees[path].body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             yield from _docstrings_in(path, node)

@@ -19,14 +19,14 @@ HEAD = f"""{START}
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser of a command."""
+    """Returns the parser of a command."""
     parser = argparse.ArgumentParser(prog=f"yolotf {command}")
     importlib.import_module(f"yolotf.cli.{COMMANDS[command][0]}").add_arguments(parser)
     return parser
 
 
 def rows(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
-    """(spelling, help) of each option that the help shows."""
+    """Returns (spelling, help) of each option in a command's help."""
     for action in parser._actions:
         if action.help == argparse.SUPPRESS or action.dest == "help":
             continue
@@ -47,14 +47,14 @@ def _spelling(action: argparse.Action) -> str:
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     text = parser._get_formatter()._expand_help(action) if action.help else ""
-    # Options and file names as code, so that Markdown leaves them as they are.
+    # Options and file names become code, so that Markdown does not change them.
     return re.sub(r"(?<![\w`])(--[a-z][\w-]*|\*?\.[a-z][\w.]*\b)", r"`\1`", text).replace(
         "|", "\\|"
     )
 
 
 def tables() -> str:
-    """The tables of all commands."""
+    """Returns the tables of all commands."""
     parts = [HEAD]
     for command, (_, purpose) in COMMANDS.items():
         lines = [f"| {spelling} | {text} |" for spelling, text in rows(parser_of(command))]
@@ -64,7 +64,7 @@ def tables() -> str:
 
 
 def page() -> str:
-    """The whole page: its text as it is, with new tables."""
+    """Returns the page: its present text with new tables."""
     text = PAGE.read_text(encoding="utf-8")
     return text.partition(START)[0].rstrip() + "\n\n" + tables()
 

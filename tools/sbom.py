@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What a wheel of yolotf is made of, as CycloneDX 1.5 (ECMA-424): a software bill of materials.
+"""Lists the components of a wheel of yolotf, in CycloneDX 1.5 (ECMA-424): an SBOM.
 
     python tools/sbom.py WHEEL [MINOR ...]
 
-writes WHEEL with .cdx.json for .whl: the wheel with its SHA-256, the packages that it requires and
-those an extra brings, with the versions that are allowed, what is compiled into its libraries
-(pybind11, the headers of each MINOR of TensorFlow), and libraries that were put into it. The same
-wheel gives the same bytes.
+writes WHEEL with .cdx.json in place of .whl: the wheel with its SHA-256; the packages that it and
+its extras require, with the allowed versions; what is compiled into its libraries (pybind11, the
+headers of each MINOR of TensorFlow); and the libraries that were added to it. The same wheel gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Component = dict[str, Any]
 
 
 def write(wheel: Path, minors: Iterable[str] = ()) -> Path:
-    """Writes the document beside the wheel; its path.
+    """Writes the document beside the wheel; returns its path.
 
     Args:
         wheel: the wheel.
-        minors: of the TensorFlows that the op was compiled for.
+        minors: minor versions of TensorFlow that the op was compiled for.
     """
     path = wheel.with_suffix(".cdx.json")
     path.write_text(json.dumps(document(wheel, minors), indent=2) + "\n", encoding="utf-8")
@@ -41,7 +41,7 @@ def write(wheel: Path, minors: Iterable[str] = ()) -> Path:
 
 
 def document(wheel: Path, minors: Iterable[str] = ()) -> dict[str, Any]:
-    """The document; see `write`."""
+    """Returns the document; see `write`."""
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
@@ -85,14 +85,14 @@ def _required(headers: email.message.Message) -> Iterator[Component]:
 
 
 def _compiled(minors: Iterable[str]) -> Iterator[Component]:
-    """Headers whose code is in the libraries."""
+    """Returns the headers that were compiled into the libraries."""
     yield _package("pybind11", metadata.version("pybind11"))
     for minor in minors:
         yield _package("tensorflow", minor)
 
 
 def _bundled(names: Iterable[str]) -> Iterator[Component]:
-    """What auditwheel put into `yolotf.libs`."""
+    """Returns the libraries that auditwheel added, in `yolotf.libs`."""
     for name in sorted(names):
         folder, _, file = name.rpartition("/")
         if folder.endswith(".libs") and file:

@@ -30,7 +30,7 @@ EVERYWHERE = frozenset(
         "train_only_bn",
     ]
 )
-"""Keys of every section, for training alone."""
+"""Keys of every section that only training uses."""
 HEAD = f"""\
 # Sections and options
 
@@ -56,7 +56,7 @@ classes in `yolotf/darknet/sections`.
 
 
 def reachable(start: type[Layer]) -> Iterator[ast.AST]:
-    """The code of a class, its bases and the functions of `yolotf.darknet` that it names."""
+    """Yields the code of a class, its bases, and the functions of `yolotf.darknet` they use."""
     waiting: list[Any] = [base for base in start.__mro__ if base is not object]
     seen: set[Any] = set()
     while waiting:
@@ -82,7 +82,7 @@ def reachable(start: type[Layer]) -> Iterator[ast.AST]:
 
 
 def words_of(node: ast.expr, section: str) -> str:
-    """A sentence of the code, with `N` where a value goes, and `KEY` for an option that is set."""
+    """Returns a sentence of the code, with `N` for values, and `KEY` for the option that is set."""
     match node:
         case ast.Constant():
             return str(node.value)
@@ -95,7 +95,7 @@ def words_of(node: ast.expr, section: str) -> str:
 
 
 def facts_of(section: type[Layer], name: str) -> tuple[list[str], list[str], list[str]]:
-    """The options that are used, those that are kept, and the sentences of what is refused."""
+    """Returns the used options, the kept options, and the sentences of refusals."""
     literals: set[str] = set()
     refused: list[str] = []
     known = known_keys(name) or frozenset()
@@ -123,12 +123,12 @@ def facts_of(section: type[Layer], name: str) -> tuple[list[str], list[str], lis
 
 
 def keys(options: list[str]) -> str:
-    """As the page has them."""
+    """Returns options as code, separated by commas."""
     return ", ".join(f"`{option}`" for option in options)
 
 
 def page() -> str:
-    """The whole page."""
+    """Returns the whole page."""
     rows, parts = [], []
     for name, section in SECTIONS.items():
         aliases = sorted(a for a, full in SECTION_ALIASES.items() if full == name and a != name)

@@ -1,1 +1,1 @@
-"""What the tests share: cfgs, files, models and other ways to compute what is compared."""
+"""Helpers of the tests: cfgs, files, models, and independent implementations to compare with."""

@@ -1,4 +1,4 @@
-"""Keras layers written by hand for the sections of a network, in the cfg's order."""
+"""Keras models of networks, written by hand in the order of the cfg."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SLOPE = 0.1
 
 
 def picture(size: int = 416) -> Any:
-    """The input layer of a model, for square images."""
+    """Returns the input layer of a model, for square images."""
     return keras().layers.Input((size, size, 3))
 
 
@@ -64,13 +64,13 @@ def heads_of(
 
 
 def model_of(network: cfg.Network, **options: Any) -> Any:
-    """The whole network by hand."""
+    """Returns a model of the whole network."""
     x = picture(network.input_shape.height)
     return keras().Model(x, heads_of(network, {cfg.NETWORK_INPUT: x}, **options))
 
 
 def convolved(x: Any, filters: int, size: int, **options: Any) -> Any:
-    """A convolution with batch normalization and leaky activation."""
+    """Returns a convolution with batch normalization and leaky activation."""
     layers = keras().layers
     x = layers.Conv2D(filters, size, padding="same", use_bias=False, **options)(x)
     return layers.LeakyReLU(SLOPE)(layers.BatchNormalization(epsilon=1e-5)(x))

@@ -1,9 +1,9 @@
-"""Random weights with which a deep network's activations neither vanish nor explode.
+"""Random weights with which the activations of a deep network neither vanish nor explode.
 
-Normalizations whose means and variances are not those of what reaches them multiply what float32
-rounds off, layer by layer, to a thousandth and more after a hundred of them. Here they are: each is
-that of the layer's own numbers on a few random pictures, and beta around 1.5 keeps most of them
-on the side of an activation where there is something to see.
+If the means and variances of normalizations are not those of their inputs, each layer multiplies
+float32's rounding errors; after a hundred layers, results differ by a thousandth and more. Here,
+means and variances are those of the layer's inputs for a few random images, and betas around 1.5
+keep most values where activations are not constant.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ PICTURES = 4
 
 
 def calibrated_file(network: cfg.Network, model: Any, seed: int = 0) -> bytes:
-    """A `.weights` file of a network, see `numpy_loader.random_file`.
+    """Writes a `.weights` file of a network; see `numpy_loader.random_file`.
 
-    `model` is its Keras model, from `build_model`; afterwards it has other weights than the file.
+    `model` is its Keras model, from `build_model`; afterwards its weights differ from the file.
     """
     text = network.to_cfg()
     stored = numpy_loader.arrays(text, numpy_loader.random_file(text, seed))
@@ -35,7 +35,7 @@ def calibrated_file(network: cfg.Network, model: Any, seed: int = 0) -> bytes:
     layers = {layer.name: layer for layer in model.layers}
     for layer in layers.values():
         if isinstance(layer, keras().layers.BatchNormalization):
-            layer.momentum = 0.0  # what it remembers is what it saw last
+            layer.momentum = 0.0  # moving statistics become those of the last batch
         elif isinstance(layer, keras().layers.Dropout):
             layer.rate = 0.0
     shape = (PICTURES, *network.input_shape)
@@ -43,7 +43,7 @@ def calibrated_file(network: cfg.Network, model: Any, seed: int = 0) -> bytes:
     for array, values in stored.items():
         if array.index in normalized and array.role.startswith("moving"):
             statistics = np.asarray(getattr(layers[f"conv_{array.index}_bn"], array.role))
-            if array.role == "moving_variance":  # no channel is as good as constant
+            if array.role == "moving_variance":  # no channel is almost constant
                 statistics = np.maximum(statistics, statistics.mean() / 4)
             stored[array] = statistics.astype(np.float32).reshape(values.shape)
     return weights_files.content(*stored.values())

@@ -1,4 +1,4 @@
-"""Mismatched files, and networks changed in one place: for the tests and the benchmark."""
+"""Mismatched files, and networks changed in one place; shared by tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from yolotf.weights import layout
 
 
 def reports() -> list[dict[str, Any]]:
-    """Mismatches that users reported: a recipe for the file, the model, and the causes."""
+    """Returns mismatches that users reported: a recipe for the file, the model, and the causes."""
     recipes: list[dict[str, Any]] = helpers.shared_json("corpus/reports.json")
     return recipes
 
 
 def report_network(recipe: dict[str, Any]) -> cfg.Network:
-    """The network of a file or model in a report."""
+    """Returns the network of a file or model in a report."""
     network = cfg.parse_cfg(helpers.SHARED / "cfg" / f"{recipe['cfg']}.cfg")
     if recipe.get("classes") and network.heads:
         network = network.with_classes(recipe["classes"])
@@ -33,7 +33,7 @@ def report_network(recipe: dict[str, Any]) -> cfg.Network:
 
 
 def small_objects(network: cfg.Network) -> cfg.Network:
-    """AlexeyAB's recipe for small objects: route 54 becomes 23, strides of 4 around it."""
+    """Applies AlexeyAB's recipe for small objects: route 54 becomes 23, strides near it 4."""
     sections = list(network.sections)
     route = next(
         index
@@ -72,7 +72,7 @@ def write_report_file(recipe: dict[str, Any], path: Path) -> Path:
 
 
 def has_fields(cause: Any, expected: dict[str, Any]) -> bool:
-    """Whether a cause has all expected fields; any name of the same network counts."""
+    """Returns whether a cause has all expected fields; any name of the same network counts."""
     for key, value in expected.items():
         allowed = [value]
         if cause["kind"] == "architecture" and key == "file":
@@ -83,13 +83,13 @@ def has_fields(cause: Any, expected: dict[str, Any]) -> bool:
 
 
 def pairs() -> list[tuple[Path, Path]]:
-    """(weights, cfg) of real trained networks."""
+    """Returns (weights, cfg) of real trained networks."""
     folder = helpers.SHARED / "corpus/pairs"
     return [(path, path.with_suffix(".cfg")) for path in sorted(folder.glob("*.weights"))]
 
 
 def official_pair() -> tuple[Path, Path]:
-    """The official yolov4-tiny, which is larger than the pairs."""
+    """Returns the official yolov4-tiny, which is larger than the pairs."""
     data = demo_data()
     return data.weights, data.cfg
 
@@ -102,14 +102,14 @@ class Edited(NamedTuple):
     layer: int
     """The first layer that stores something else than before."""
     seen: bool
-    """Whether this layer or a later one has batch norm, before or after the change."""
+    """Whether this layer or a later one has batch normalization, before or after the change."""
 
 
 def single_edits(network: cfg.Network, shuffle: random.Random | None = None) -> Iterator[Edited]:
-    """Every filters, size, groups, batch_normalize, route and class count, one changed at a time.
+    """Yields every single change of filters, size, groups, batch_normalize, route and classes.
 
-    Changes that make the cfg invalid or leave the file's layout alone are left out. In the cfg's
-    order, or shuffled.
+    Changes that make the cfg invalid, or do not change the layout of the file, are left out. They
+    come in the order of the cfg, or in random order.
     """
     stored = _stored(network)
     layouts_seen: set[tuple[tuple[int, str, int], ...]] = {stored}
@@ -168,7 +168,7 @@ def _edits(network: cfg.Network) -> Iterator[tuple[str, list[cfg.Section]]]:
 
 
 def _references(route: cfg.Route) -> list[tuple[int, ...]]:
-    """One reference replaced by another, left out or added."""
+    """Yields changes of one reference: replaced by another, removed, or added."""
     references = {(*route.inputs, other) for other in range(route.index)}
     for number, other in itertools.product(range(len(route.inputs)), range(route.index)):
         rest = route.inputs[:number], route.inputs[number + 1 :]

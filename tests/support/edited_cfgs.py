@@ -1,4 +1,4 @@
-"""Cfgs as people edit them by hand, each with a file to compare it with and the true cause."""
+"""Cfgs as people edit them by hand, each with a file to compare with, and the true cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Cause = Mapping[str, Any]
 
 
 class Case(NamedTuple):
-    """A file, the cfg it is compared with, and whether a cause is the true one."""
+    """A file, the cfg it is compared with, and a function that recognizes the true cause."""
 
     kind: str
     description: str
@@ -33,7 +33,7 @@ _BLOCK = np.random.default_rng(0).standard_normal(1 << 22, dtype=np.float32)
 
 
 def trained_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
-    """Writes a file of the network with numbers of the kind that training leaves."""
+    """Writes a file of the network with values as after training."""
     rng = np.random.default_rng(seed)
 
     def arrays() -> Iterator[Any]:
@@ -55,7 +55,7 @@ def trained_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
 
 
 def drawn_file(network: cfg.Network, path: Path, seed: int = 0) -> Path:
-    """Writes a file of the network with the numbers that it has before it is trained."""
+    """Writes a file of the network with values as before training."""
     rng = np.random.default_rng(seed)
 
     def arrays() -> Iterator[Any]:
@@ -76,20 +76,20 @@ def _kernel(rng: np.random.Generator, segment: layout.Segment) -> Iterator[Any]:
     left = segment.count
     while left:
         start = int(rng.integers(_BLOCK.size // 2))
-        # No part is the same bytes as another, which would be damage.
+        # No two parts have the same bytes, which would count as damage.
         part = _BLOCK[start : start + left] * (scale * np.float32(rng.uniform(0.97, 1.03)))
         yield part
         left -= part.size
 
 
 def calls_it_damaged(cause: Cause) -> bool:
-    """Whether a cause says of the file that it is damaged, cut short or to be fetched again."""
+    """Returns whether a cause says that the file is damaged or truncated."""
     text = f"{cause['message']} {cause.get('fix', '')}"
     return cause["kind"] == "damaged" or bool(re.search("undamaged|download it again", text))
 
 
 def cases(network: cfg.Network, each: int, seed: int = 0) -> Iterator[Case]:
-    """Some edits of every kind that the network can have, at most `each` of a kind."""
+    """Yields some edits of every kind that the network allows, at most `each` of a kind."""
     shuffle = random.Random(f"{network.source} {seed}")
     makers = (
         _class_counts,
@@ -109,7 +109,7 @@ def cases(network: cfg.Network, each: int, seed: int = 0) -> Iterator[Case]:
 
 
 def _is_edit(case: Case) -> bool:
-    """Whether the file holds something else, and the cfg is not just another stock network's."""
+    """Returns whether the file differs from the cfg, and the cfg is not another stock network's."""
     if _stored(case.file) == _stored(case.network):
         return False
     known = catalog.identify(catalog.layer_floats(layout.segments(case.network)))
@@ -122,7 +122,7 @@ def _stored(network: cfg.Network) -> list[tuple[str, int]]:
 
 
 def _resolved(network: cfg.Network, sections: Sequence[cfg.Section]) -> cfg.Network | None:
-    """The edited cfg as Darknet reads its text, with lines of its own; None where it cannot."""
+    """Returns the edited cfg as parsed from its text; None if it is invalid."""
     text = "\n\n".join(
         f"[{section.name}]\n"
         + "\n".join(f"{option.key}={option.value}" for option in section.options)
@@ -179,7 +179,7 @@ def _class_counts(network: cfg.Network, shuffle: random.Random) -> Iterator[Case
 def with_heads_of(
     other: cfg.Network, network: cfg.Network, places: Sequence[int]
 ) -> list[cfg.Section]:
-    """The sections of a network, with some heads of another and the convolutions before them."""
+    """Returns sections with some heads, and the convolutions before them, of another network."""
     sections = list(network.sections)
     for place in places:
         head = network.heads[place].index
@@ -189,7 +189,7 @@ def with_heads_of(
 
 
 def _some_heads(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
-    """Own classes written into some heads; the file is one of them, or the stock one."""
+    """Yields cfgs with a new class count in some heads only."""
     heads = network.heads
     if len(heads) < 2 or not _can_change_classes(network):
         return
@@ -282,7 +282,7 @@ def _sizes(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
 
 
 def _strides(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
-    """Changes what is stored only before a [connected] or [local]."""
+    """Yields changed strides, which only change what [connected] and [local] store."""
 
     def values(layer: cfg.Layer) -> Sequence[int]:
         if isinstance(layer, cfg.Convolutional | cfg.Pool):
@@ -292,7 +292,7 @@ def _strides(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
     for case in _one_option(network, shuffle, "stride", "stride", values):
 
         def is_true(cause: Cause, case: Case = case) -> bool:
-            # Which of several strides shrank the picture does not show in what is stored.
+            # What is stored does not show which of several strides made the image smaller.
             match = re.search(r"stride=(\d+) in the file", cause["message"])
             layers = [
                 layer.index
@@ -329,12 +329,12 @@ def _norms(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
 
 
 def _taken_out(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
-    """A convolution that the file has is not in the cfg."""
+    """Yields cfgs without a convolution that the file has."""
     return _one_section_less(network, shuffle, "taken out", lambda whole, less: (whole, less))
 
 
 def _added(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
-    """The cfg has a convolution, a copy of its neighbour or a 1x1, that the file has not."""
+    """Yields cfgs with an additional convolution: a copy of its neighbour, or a 1x1."""
     layers = [layer for layer in network.layers if isinstance(layer, cfg.Convolutional)]
     before_heads = {head.index - 1 for head in network.heads}
     for layer in shuffle.sample(layers, len(layers)):
@@ -367,12 +367,12 @@ def _one_section_less(
 def _section_case(
     kind: str, description: str, file: cfg.Network, network: cfg.Network, section: int
 ) -> Case:
-    """The true cause says that the file has a layer more or less, and where."""
+    """Returns a case whose true cause is that the file has a layer more or less, and where."""
     more = kind == "taken out"
     whole = file if more else network
     stored = sorted({segment.layer for segment in layout.segments(network)})
-    # A copy beside its original can be either of the two; and the file says nothing of sections
-    # without weights, before or behind which the layer may stand.
+    # A copy beside its original may be either of the two; and a file does not show sections
+    # without weights, so the layer may be before or after them.
     less = _stored(network if more else file)
     possible = {
         place
@@ -396,7 +396,7 @@ def _section_case(
 
 
 def _stored_without(network: cfg.Network, section: int) -> list[tuple[str, int]]:
-    """What is stored without a section; nothing where it cannot be left out."""
+    """Returns what is stored without a section; nothing if it cannot be left out."""
     if section >= len(network.layers):
         return []
     sections = list(_renumbered(network, section, -1))
@@ -406,9 +406,9 @@ def _stored_without(network: cfg.Network, section: int) -> list[tuple[str, int]]
 
 
 def _inserted(network: cfg.Network, place: int, new: cfg.Section) -> list[cfg.Section]:
-    """`new` as section `place`, every reference still meaning the layer it meant.
+    """Returns sections with `new` at index `place`; references still mean the same layers.
 
-    What reads the layer before by its place in the cfg reads the new one.
+    Only a section that reads the layer before it by position reads the new one.
     """
     sections = list(_renumbered(network, place, 1))
     sections.insert(place + 1, new)
@@ -416,7 +416,7 @@ def _inserted(network: cfg.Network, place: int, new: cfg.Section) -> list[cfg.Se
 
 
 def _renumbered(network: cfg.Network, place: int, by: int) -> Iterator[cfg.Section]:
-    """The sections with references as they are after one was put in or taken out at `place`."""
+    """Returns sections with references adjusted to an insertion or removal at `place`."""
     yield network.net
     for layer in network.layers:
         section = layer.section
@@ -446,7 +446,7 @@ def _renumbered(network: cfg.Network, place: int, by: int) -> Iterator[cfg.Secti
 
 
 def _folded(network: cfg.Network, shuffle: random.Random) -> Iterator[Case]:
-    """The file has biases where the cfg has batch normalization, and the other way round."""
+    """Yields files with biases where the cfg has batch normalizations, and the reverse."""
     normalized = [
         layer.index
         for layer in network.layers

@@ -1,7 +1,7 @@
-"""A small detector written in the ways that public projects do; `Recorder` notes the cfg's order.
+"""A small detector as public projects write it; `Recorder` records the order of the cfg.
 
-The network has what makes orders of layers differ: two branches of equal shape that leave the same
-layer, a residual block, and two heads of which the first is finished before the second begins.
+The network has what makes the order of layers ambiguous: two branches of equal shape after the same
+layer, a residual block, and two heads, of which the first ends before the second begins.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ CFG = (
 
 
 class Pair(NamedTuple):
-    """A kernel's layer and its batch normalization, or None."""
+    """A layer with a kernel, and its batch normalization or None."""
 
     kernel: Any
     norm: Any
 
 
 class Normalization(L.BatchNormalization):
-    """A subclass, as some projects have for freezing."""
+    """A subclass, as some projects have it for freezing."""
 
 
 class Recorder:
-    """Makes layers and notes them in the order they are asked for, which is the cfg's."""
+    """Creates layers, and records them in the order of the calls, which is that of the cfg."""
 
     def __init__(self, normalization: Any = L.BatchNormalization, names: Any = None) -> None:
         self.pairs: list[Pair] = []
@@ -100,7 +100,7 @@ def picture() -> Any:
 
 
 def flat(record: Recorder) -> Any:
-    """One functional graph, as in hunglc007/tensorflow-yolov4-tflite."""
+    """Returns one functional model, as in hunglc007/tensorflow-yolov4-tflite."""
     inputs = picture()
     middle, x = _backbone(record, inputs)
     outputs = _heads(record, middle, x)
@@ -134,7 +134,7 @@ def _heads(record: Recorder, middle: Any, x: Any) -> list[Any]:
 
 
 def submodels(record: Recorder) -> Any:
-    """A model of models, as in zzh8829/yolov3-tf2."""
+    """Returns a model of models, as in zzh8829/yolov3-tf2."""
     model = keras().Model
 
     def backbone(x: Any) -> Any:
@@ -159,7 +159,7 @@ def submodels(record: Recorder) -> Any:
 
 
 def three_parts(record: Recorder) -> Any:
-    """Backbone and head as models built on their own, as in sicara/tf2-yolov4."""
+    """Returns a model whose backbone and head are models, as in sicara/tf2-yolov4."""
     model = keras().Model
     inputs = picture()
     backbone = model(inputs, _backbone(record, inputs), name="CSPDarknet53")
@@ -191,7 +191,7 @@ class Block(L.Layer):
 
 
 class Residual(keras().Model):
-    """Two blocks around which the input goes."""
+    """Two blocks whose output is added to their input."""
 
     def __init__(self, record: Recorder) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class Residual(keras().Model):
 
 
 class Stage(keras().Model):
-    """The two branches; attributes in the order of the cfg."""
+    """The two branches; its attributes are in the order of the cfg."""
 
     def __init__(self, record: Recorder) -> None:
         super().__init__()
@@ -217,13 +217,13 @@ class Stage(keras().Model):
 
     def call(self, x: Any) -> Any:
         x = self.pre(x)
-        # Called in another order than declared.
+        # Calls in another order than the attributes.
         first = self.part1_after(self.residuals(self.part1(x)))
         return self.post(self.concat([first, self.part2(x)]))
 
 
 class Subclassed(keras().Model):
-    """Models in models and Sequentials in layers, as in hhk7734/tensorflow-yolov4."""
+    """Models inside models, and Sequentials inside layers, as in hhk7734/tensorflow-yolov4."""
 
     def __init__(self, record: Recorder) -> None:
         super().__init__()
@@ -260,7 +260,7 @@ STYLES = {
 
 
 def weights_file(path: Any, seed: int = 0, header_bytes: int = 20) -> Any:
-    """A file for `CFG` at `path`."""
+    """Writes a file for `CFG` at `path`."""
     from support import numpy_loader
 
     content = numpy_loader.random_file(CFG, seed)
@@ -271,7 +271,7 @@ def weights_file(path: Any, seed: int = 0, header_bytes: int = 20) -> Any:
 
 
 def assert_holds(pairs: list[Pair], path: Any, header_bytes: int = 20) -> None:
-    """Every variable is what the file has at its place in the order of `pairs`."""
+    """Asserts that every variable has the values of the file, in the order of `pairs`."""
     floats = np.frombuffer(path.read_bytes()[header_bytes:], np.float32)
     position = 0
 

@@ -23,11 +23,11 @@ from yolotf.weights import layout
 SHARED = Path(__file__).parents[3] / "shared"
 NO_SHARED = "needs ../shared, which is not there"
 PYTHONPATH = [str(folder) for folder in Path(__file__).parents[1:3]]
-"""Where another process finds this package and these modules."""
+"""PYTHONPATH with which another process finds this package and these modules."""
 
 
 def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any], str]) -> list[Any]:
-    """Parameters for `pytest.mark.parametrize`: `values()`, or a single skipped one without shared.
+    """Returns parameters for `pytest.mark.parametrize`: `values()`, or one skipped parameter.
 
     `values` is only called where shared exists.
     """
@@ -38,12 +38,12 @@ def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any],
 
 
 def run_tests(file: str, only: str, **environment: str) -> str:
-    """Runs tests of a file in another process, which must succeed; returns what pytest printed.
+    """Runs the tests of a file in another process, which must succeed; returns pytest's output.
 
     Args:
         file: the file of tests.
         only: an expression for pytest's `-k`.
-        environment: variables of that process beside those of this one.
+        environment: additional environment variables.
     """
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", file]
     done = subprocess.run(
@@ -59,34 +59,34 @@ def run_tests(file: str, only: str, **environment: str) -> str:
 
 
 def inventory() -> list[dict[str, str]]:
-    """The rows of cfg/inventory.tsv whose cfg is there."""
+    """Returns the rows of cfg/inventory.tsv whose cfg exists."""
     with (SHARED / "cfg/inventory.tsv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     return [row for row in rows if (SHARED / "cfg" / row["file"]).is_file()]
 
 
 def must_cfgs() -> list[Path]:
-    """The detectors that have to work."""
+    """Returns the detectors that have to work."""
     return [SHARED / "cfg" / row["file"] for row in inventory() if row["klass"] == "MUST detector"]
 
 
 def stock_cfgs() -> list[Path]:
-    """Every cfg that ships with Darknet and is there."""
+    """Returns every cfg that ships with Darknet and exists."""
     return sorted((SHARED / "cfg").glob("*.cfg"))
 
 
 def shared_json(path: str) -> Any:
-    """A JSON file under shared."""
+    """Returns a JSON file under shared."""
     return json.loads((SHARED / path).read_text(encoding="utf-8"))
 
 
 def cfg_params(paths: Callable[[], Iterable[Path]]) -> list[Any]:
-    """`shared_params` for cfg files."""
+    """Returns `shared_params` for cfg files."""
     return shared_params(paths, lambda path: path.stem)
 
 
 def layer_facts(layer: cfg.Layer) -> dict[str, Any]:
-    """Every resolved field of a layer: all but how and in which line it is written."""
+    """Returns every resolved field of a layer, except its text and its line."""
     return {
         item.name: getattr(layer, item.name)
         for item in dataclasses.fields(layer)
@@ -95,14 +95,14 @@ def layer_facts(layer: cfg.Layer) -> dict[str, Any]:
 
 
 def network_facts(network: cfg.Network) -> list[dict[str, Any]]:
-    """`layer_facts` of all layers."""
+    """Returns `layer_facts` of all layers."""
     return [layer_facts(layer) for layer in network.layers]
 
 
 def opencv_shapes(text: str, size_bytes: int, picture: cfg.Shape) -> dict[int, cfg.Shape]:
-    """The output shape of every layer of a cfg as OpenCV's own importer computes it.
+    """Returns the output shape of every layer of a cfg, computed by OpenCV's importer.
 
-    `size_bytes` is the size of the file it asks for; it is filled with zeros.
+    `size_bytes` is the size of the file that it reads, which is filled with zeros.
     """
     weights = np.zeros(size_bytes, np.uint8)
     weights[: len(weights_files.HEADER)] = np.frombuffer(weights_files.HEADER, np.uint8)
@@ -110,8 +110,8 @@ def opencv_shapes(text: str, size_bytes: int, picture: cfg.Shape) -> dict[int, c
     indices, _, outputs = net.getLayersShapes((1, picture.channels, picture.height, picture.width))
     shapes: dict[int, cfg.Shape] = {}
     for index, output in zip(indices[1:], outputs[1:], strict=True):
-        # One section becomes several OpenCV layers, its number in all their names: conv_3, bn_3,
-        # leaky_3. A head is a permutation to rows, columns, channels and then boxes.
+        # A section becomes several OpenCV layers with its number in their names: conv_3, bn_3,
+        # leaky_3. A head becomes a permutation to rows, columns, channels, and then boxes.
         kind, _, number = net.getLayer(int(index)).name.rpartition("_")
         shape = [int(extent) for extent in np.ravel(output[0])]
         if len(shape) != 4 or not number.isdigit():
@@ -122,7 +122,7 @@ def opencv_shapes(text: str, size_bytes: int, picture: cfg.Shape) -> dict[int, c
 
 
 def write_weights(path, network, floats=None, *, seed=1, scale=1.0):
-    """A file of the network: normal numbers, positive gamma and variance; returns the numbers."""
+    """Writes a file of normal values with positive gammas and variances; returns the values."""
     rng = np.random.default_rng(seed)
     numbers = rng.standard_normal(layout.floats(network), dtype=np.float32) * np.float32(scale)
     for segment in layout.segments(network):

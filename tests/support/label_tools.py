@@ -1,7 +1,7 @@
-"""Data sets as the tools that people label with write them, by hand: the shapes of their exports.
+"""Data sets as labelling tools export them, written by hand.
 
-Each function writes one into a folder and returns what `yolotf eval` is given. `rows` are class
-number, left, top, width and height in pixels.
+Each function writes a data set into a folder, and returns the arguments for `yolotf eval`. `rows`
+are class number, left, top, width and height in pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 class Picture(NamedTuple):
-    """A picture to be exported."""
+    """A picture to export."""
 
     path: Path
     rows: list[tuple[int, float, float, float, float]]
@@ -27,7 +27,7 @@ class Picture(NamedTuple):
             return image.size
 
     def lines(self, classes: list[int]) -> str:
-        """Its labels in Darknet's form; `classes[c]` is the number of class c there."""
+        """Returns its labels in Darknet's format; `classes[c]` is the number of class c there."""
         width, height = self.size
         return "".join(
             f"{classes[k]} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} "
@@ -49,13 +49,13 @@ def _copied(pictures: list[Picture], images: Path, labels: Path | None, classes:
 
 
 def alphabetical(names: list[str]) -> tuple[list[str], list[int]]:
-    """The names sorted, and where each of `names` is among them."""
+    """Returns the names in alphabetical order, and the position of each of `names` there."""
     ordered = sorted(names)
     return ordered, [ordered.index(name) for name in names]
 
 
 def cvat_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """CVAT's YOLO 1.1, unpacked: `data/` is the folder it should have been unpacked into."""
+    """CVAT's YOLO 1.1, unpacked, but not into the folder `data/` that its paths name."""
     inside = folder / "obj_train_data"
     _copied(pictures, inside, inside, [*range(len(names))])
     (folder / "obj.names").write_text("\n".join(names) + "\n")
@@ -69,7 +69,7 @@ def cvat_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[s
 
 
 def label_studio_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """Label Studio's YOLO: classes by the alphabet, no data file."""
+    """Label Studio's YOLO: classes in alphabetical order, no data file."""
     ordered, classes = alphabetical(names)
     _copied(pictures, folder / "images", folder / "labels", classes)
     (folder / "classes.txt").write_text("\n".join(ordered) + "\n")
@@ -79,7 +79,7 @@ def label_studio_yolo(folder: Path, pictures: list[Picture], names: list[str]) -
 
 
 def ultralytics(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """Ultralytics': images/val, labels/val, names as a mapping, a comment first."""
+    """Ultralytics' format: images/val, labels/val, names as a mapping, a comment first."""
     _copied(pictures, folder / "images/val", folder / "labels/val", [*range(len(names))])
     (folder / "images/train").mkdir()
     listed = "".join(f"  {k}: {name}\n" for k, name in enumerate(names))
@@ -107,7 +107,7 @@ def roboflow_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> li
 
 
 def roboflow_darknet(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """Roboflow's Darknet: names in _darknet.labels, no data file."""
+    """Roboflow's Darknet format: names in _darknet.labels, no data file."""
     _copied(pictures, folder / "valid", folder / "valid", [*range(len(names))])
     _copied(pictures[:1], folder / "train", folder / "train", [*range(len(names))])
     for part in ("train", "valid"):
@@ -116,14 +116,14 @@ def roboflow_darknet(folder: Path, pictures: list[Picture], names: list[str]) ->
 
 
 def supervision_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """supervision's: a data.yaml that names no pictures."""
+    """supervision's YOLO: a data.yaml without image folders."""
     _copied(pictures, folder / "images", folder / "labels", [*range(len(names))])
     (folder / "data.yaml").write_text(f"nc: {len(names)}\nnames: {names}\n")
     return ["--data", str(folder / "data.yaml")]
 
 
 def hank_ai(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """For hank-ai's Darknet: labels beside the pictures of JPEGImages."""
+    """A data set for hank-ai's Darknet: labels beside the images in JPEGImages."""
     _copied(pictures, folder / "JPEGImages", folder / "JPEGImages", [*range(len(names))])
     listed = "".join(f"{folder}/JPEGImages/{picture.path.name}\n" for picture in pictures)
     (folder / "valid.txt").write_text(listed)
@@ -168,7 +168,7 @@ def _write(path: Path, content: dict[str, Any]) -> list[str]:
 
 
 def label_studio_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """Label Studio's COCO: everything numbered from 0, categories by the alphabet."""
+    """Label Studio's COCO: all ids start at 0, categories in alphabetical order."""
     _copied(pictures, folder / "images", None, [])
     ordered, ids = alphabetical(names)
     categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]
@@ -179,7 +179,7 @@ def label_studio_coco(folder: Path, pictures: list[Picture], names: list[str]) -
 
 
 def roboflow_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """Roboflow's COCO: a category 0 of nothing, annotations from 0, pictures beside."""
+    """Roboflow's COCO: an unused category 0, annotation ids from 0, images beside the file."""
     _copied(pictures, folder / "valid", None, [])
     ordered, ids = alphabetical(names)
     categories = [{"id": 0, "name": "objects", "supercategory": "none"}]
@@ -200,7 +200,7 @@ def cvat_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[s
 
 
 def globox_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
-    """globox': categories by the alphabet, everything numbered from 0."""
+    """globox' COCO: categories in alphabetical order, all ids start at 0."""
     _copied(pictures, folder, None, [])
     ordered, ids = alphabetical(names)
     categories = [{"id": k, "name": name} for k, name in enumerate(ordered)]

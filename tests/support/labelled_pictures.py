@@ -1,7 +1,7 @@
-"""A small labelled set of pictures, cut from the two photographs of the official package.
+"""A small set of labelled images, cropped from the two photographs of the official package.
 
-`tests/data/darknet_map.json` says how they are cut and what their labels are, some of them wrong
-on purpose, and has the figures that `darknet detector map` printed for them.
+`tests/data/darknet_map.json` has the crops, their labels (some are wrong on purpose), and the
+figures that `darknet detector map` printed for them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACTS = json.loads((DATA / "darknet_map.json").read_text(encoding="utf-8"))
 
 
 def write_set(official: DemoData, folder: Path) -> Path:
-    """Pictures, labels and two data files in `folder`: obj.data, and hard.data with `difficult`."""
+    """Writes images, labels and two data files: obj.data, and hard.data with `difficult`."""
     pixels = {}
     for name in ("bus", "zidane"):
         with Image.open(getattr(official, name)) as image:

@@ -44,7 +44,8 @@ EVERYTHING = (
     + "[connected]\noutput=7\nactivation=linear\n"
 )
 """Every kind of array that a file can hold: plain, grouped and depthwise kernels with one and two
-filters for a channel, dense ones, one kernel a position, weighted shortcuts, constants."""
+filters per channel, dense kernels, kernels per position, weighted shortcuts, constants.
+"""
 
 
 def build(text: str, **options: Any) -> Any:
@@ -52,12 +53,12 @@ def build(text: str, **options: Any) -> Any:
 
 
 def content(text: str, seed: int = 0, header: bytes = weights_files.HEADER) -> bytes:
-    """A file for a cfg: plausible random numbers behind the header."""
+    """Returns a file for a cfg: a header and plausible random values."""
     return header + numpy_loader.random_file(text, seed)[len(weights_files.HEADER) :]
 
 
 def snapshot(model: Any) -> dict[str, np.ndarray]:
-    """The bytes of every weight, by path."""
+    """Returns the bytes of every weight, by path."""
     return {variable_name(v): bits(v.numpy()) for v in model.weights}
 
 
@@ -76,7 +77,7 @@ def same(actual: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> bool
 
 
 def scramble(model: Any, seed: int = 99) -> None:
-    """Writes other numbers into every variable, so that none is right without being written."""
+    """Writes other values into every variable, so that none is correct without being loaded."""
     random = np.random.default_rng(seed)
     for weight in model.weights:
         variable = plain(weight)
@@ -84,7 +85,7 @@ def scramble(model: Any, seed: int = 99) -> None:
 
 
 def forbid_op(monkeypatch: Any) -> None:
-    """Makes every later load take the portable path, as where the op cannot be loaded."""
+    """Makes every later load take the portable path, as if the op could not be loaded."""
 
     def op_library() -> None:
         raise errors.TensorFlowVersionError("switched off", built="0.0", running="0.1")
@@ -95,11 +96,11 @@ def forbid_op(monkeypatch: Any) -> None:
 
 TESTS = Path(__file__).parents[1]
 PATHS = [TESTS.parent, TESTS, *TESTS.glob("*/")]
-"""Where a fresh Python finds the package and the test modules."""
+"""Paths on which a new Python process finds the package and the test modules."""
 
 
 def run_python(code: str, *arguments: str, timeout: float = 120, **environment: str) -> str:
-    """The output of a fresh Python with this folder on its path; fails with all it printed."""
+    """Runs code in a new Python process and returns its output; shows the output if it fails."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=TESTS,

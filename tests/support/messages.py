@@ -1,11 +1,11 @@
-"""The sentences of errors, in one place: `tests/messages/`, a file for each folder of tests.
+"""The sentences of errors, in one place: `tests/messages/`, one file for each folder of tests.
 
     with refused(yolotf.SizeMismatchError, code="size-mismatch", expected=24) as caught:
         yolotf.load_darknet_weights(model, path)
 
-checks the error's type, code and facts, and compares its sentence with the one that is recorded for
-this test. `pytest --update-messages` records the sentences of the tests that it runs; what changed
-is then in the diff. Sentences of other libraries and of the system are not recorded: for those,
+checks the error's type, code and facts, and compares its sentence with the sentence recorded for
+this test. `pytest --update-messages` records the sentences of the tests that it runs; the diff then
+shows what changed. Sentences of other libraries and of the system are not recorded: for those,
 tests use `pytest.raises`.
 """
 
@@ -88,9 +88,9 @@ def said(text: str, *, hide: str | None = None) -> None:
 
 
 def reported(stderr: str) -> str:
-    """The lines of stderr in which a command reports errors and notes.
+    """Returns the lines of stderr in which a command reports errors and notes.
 
-    What else it prints there differs between runs: times, progress, logs of other libraries.
+    Everything else there differs between runs: times, progress, logs of other libraries.
     """
     return "\n".join(
         line for line in stderr.splitlines() if line.startswith(("yolotf: ", "note: "))
@@ -98,9 +98,10 @@ def reported(stderr: str) -> str:
 
 
 def normalized(text: str) -> str:
-    """A sentence without what differs between machines and runs.
+    """Returns a sentence without what differs between machines and runs.
 
-    Paths, ports, addresses, versions, and the names that Keras counts up and tf_keras calls else.
+    Left out are paths, ports, addresses, versions, the numbers that Keras appends to names, and
+    names that tf_keras spells differently.
     """
     for pattern, name in _DIFFERS:
         text = pattern.sub(name, text)
@@ -136,7 +137,7 @@ _DIFFERS = [
 
 
 class Running:
-    """The test that runs, and the sentences it has shown so far."""
+    """The running test, and the sentences it has shown so far."""
 
     def __init__(self, file: Path, test: str, recorded: list[str], update: bool) -> None:
         self.file = file
@@ -146,10 +147,10 @@ class Running:
         self.seen: list[str] = []
 
     def compare(self, text: str) -> None:
-        """Checks the next sentence.
+        """Compares the next sentence with the recorded one.
 
         Raises:
-            AssertionError: it is not the recorded one.
+            AssertionError: they differ.
         """
         __tracebackhide__ = True
         number = len(self.seen)
@@ -186,7 +187,7 @@ _running: Running | None = None
 
 
 class Plugin:
-    """Gives each test its recorded sentences, and records the sentences that it shows."""
+    """Provides each test with its recorded sentences, and records those that it shows."""
 
     def __init__(self, update: bool) -> None:
         self.update = update
@@ -195,7 +196,7 @@ class Plugin:
         self.collected: dict[Path, set[str]] = {}
 
     def of(self, file: Path) -> Sentences:
-        """What a file of sentences holds."""
+        """Returns the contents of a file of sentences."""
         if file not in self.recorded:
             self.recorded[file] = read(file)
         return self.recorded[file]
@@ -204,7 +205,7 @@ class Plugin:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        """Notes the tests of files that were collected whole, before any is deselected."""
+        """Records the tests of completely collected files, before any is deselected."""
         if any("::" in argument for argument in config.args):
             return
         for item in items:
@@ -224,7 +225,7 @@ class Plugin:
             _running = None
 
     def gone(self) -> list[tuple[Path, str]]:
-        """Recorded sentences of tests that are no longer in the files that were collected whole."""
+        """Returns recorded sentences whose tests are no longer in completely collected files."""
         names = {}
         for path, tests in self.collected.items():
             names[path.relative_to(TESTS).as_posix()] = tests
@@ -239,7 +240,7 @@ class Plugin:
         return gone
 
     def pytest_sessionfinish(self) -> None:
-        """Writes what tests have shown."""
+        """Writes the sentences that tests have shown."""
         if not self.update:
             return
         gone = self.gone()
@@ -248,13 +249,13 @@ class Plugin:
 
 
 def test_name(item: pytest.Item) -> str:
-    """`cli/test_cli.py::test_it[one]`."""
+    """Returns a name such as `cli/test_cli.py::test_it[one]`."""
     path = item.path.relative_to(TESTS).as_posix()
     return "::".join([path, *item.nodeid.split("::")[1:]])
 
 
 def file_of(item: pytest.Item) -> Path:
-    """The file of a test's sentences; those of real files are only seen where these are."""
+    """Returns the file of a test's sentences; tests that need shared have a separate file."""
     folder = item.path.parent
     name = "tests" if folder == TESTS else folder.relative_to(TESTS).parts[0]
     shared = "-shared" if item.get_closest_marker("shared") else ""
@@ -262,7 +263,7 @@ def file_of(item: pytest.Item) -> Path:
 
 
 def read(file: Path) -> Sentences:
-    """A file of sentences: by test, in the order in which it shows them."""
+    """Reads a file: sentences by test, in the order in which the test shows them."""
     if not file.exists():
         return {}
     recorded: dict[str, list[str]] = json.loads(file.read_text(encoding="utf-8"))
@@ -270,13 +271,13 @@ def read(file: Path) -> Sentences:
 
 
 def as_text(lines: str | list[str]) -> str:
-    """Sentences of several lines are written as a list of them."""
+    """Returns the file as text; a sentence of several lines becomes a list."""
     return lines if isinstance(lines, str) else "\n".join(lines)
 
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Keeps other processes of this run from writing meanwhile."""
+    """Prevents other processes of this run from writing meanwhile."""
     descriptor = os.open(FOLDER, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
-"""Cfgs of every kind of section the graphs can hold."""
+"""Cfgs with every kind of section that graphs support."""
 
 from support.cfgs import conv, maxpool, net, normalized, route, section, yolo
 
-# Two heads, a route, a depthwise convolution: small enough to be built many times.
+# Two heads, a route, a depthwise convolution; small enough to be built many times.
 _HEAD = {"classes": 4, "anchors": "20,9, 30,30, 10,12"}
 SMALL = (
     net(32, 64)
@@ -21,13 +21,13 @@ SMALL = (
 
 
 def branches(sections):
-    """Each of `sections` on layer 1, all joined."""
+    """Returns a network in which each of `sections` reads layer 1, and all are joined."""
     text = "\n".join(f"[route]\nlayers=1\n{section}" for section in sections)
     ends = range(3, 2 + text.count("["), 2)
     return f"{text}\n[route]\nlayers={','.join(map(str, ends))}"
 
 
-# Every kind of section the graph can hold and SMALL has not, with uneven numbers.
+# Every kind of section that SMALL lacks, with odd numbers.
 SECTIONS = {
     "batchnorm": "[batchnorm]",
     "connected": "[connected]\noutput=5\nbatch_normalize=1\nactivation=leaky",
@@ -53,7 +53,7 @@ SECTIONS = {
     "antialiased_pool": "[maxpool]\nsize=3\nstride_x=2\nantialiasing=2",
     "xnor": "[convolutional]\nbatch_normalize=1\nxnor=1\nfilters=12\nsize=3\npad=1\n"
     "activation=leaky",
-    # So wide that kernels may be in blocks; only the sign goes on.
+    # Wide enough for kernels in blocks; only signs are passed on.
     "xnor_wide": "[convolutional]\nfilters=32\nactivation=linear\n[convolutional]\n"
     "batch_normalize=1\nxnor=1\nfilters=512\nsize=3\nstride=2\npad=1\nbin_output=1\n"
     "activation=leaky",
@@ -114,6 +114,6 @@ SECTIONS = {
 
 
 def around(text):
-    """A network that ends in the sections of `text`, with two layers of 8x6x8 before it."""
+    """Returns a network that ends with the sections of `text`, after two layers of 8x6x8."""
     before = normalized(8, 3, "linear")
     return net(6, 8) + 2 * before + text + "\n"

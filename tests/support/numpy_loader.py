@@ -1,7 +1,7 @@
-"""A plain `.weights` writer and loader that shares no line with yolotf, to compare with.
+"""A plain writer and loader of `.weights` files to compare with; shares no line with yolotf.
 
-It reads a cfg in its own way, follows the shapes as far as the file's order needs them, and sets
-the variables of a Keras model by layer name: reshape, transpose, assign. No checks, no speed.
+It parses a cfg itself, computes shapes as far as the order of the file needs them, and sets the
+variables of a Keras model by layer name: reshape, transpose, assign. It does not check anything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Section = tuple[str, dict[str, str]]
 
 
 class Stored(NamedTuple):
-    """One array of the file: section number, section type, role and shape in the file."""
+    """An array of the file: section number, section type, role and shape in the file."""
 
     index: int
     kind: str
@@ -29,7 +29,7 @@ class Stored(NamedTuple):
 
 
 def read(text: str) -> list[Section]:
-    """The sections of a cfg; of equal keys the first counts."""
+    """Returns the sections of a cfg; if a key occurs twice, the first counts."""
     sections: list[Section] = []
     for line in text.splitlines():
         line = "".join(line.split())
@@ -46,7 +46,7 @@ def _numbers(value: str) -> list[int]:
 
 
 def stored(text: str) -> Iterator[Stored]:
-    """The arrays in the file of a cfg, in its order."""
+    """Returns the arrays in the file of a cfg, in file order."""
     (_, net), *sections = read(text)
     size = int(net["height"]), int(net["width"]), int(net["channels"])
     shapes: list[tuple[int, int, int]] = []
@@ -146,22 +146,22 @@ def stored(text: str) -> Iterator[Stored]:
 
 
 def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
-    """A `.weights` file of plausible numbers for a cfg.
+    """Writes a `.weights` file of plausible values for a cfg.
 
-    Variances lie between 100 and 400 and the kernels before them are as much larger: then it
-    makes no difference to float32 whether epsilon is Darknet's 1e-5 or OpenCV's 1e-6, which
-    a hundred layers of variances near 1 would show. `gain` is for the kernels, of deep networks
-    smaller, so that the numbers grow no more than a last logistic can show.
+    Variances are between 100 and 400, and the kernels before them are larger by as much. Then
+    Darknet's epsilon of 1e-5 and OpenCV's of 1e-6 give the same float32 results; with variances
+    near 1, a hundred layers would show the difference. `gain` scales kernels: deep networks need a
+    smaller gain, so that values do not saturate the last logistic.
     """
     random = np.random.default_rng(seed)
-    # A prime length, so that no two rows or channels of a kernel are alike.
+    # A prime length, so that no two rows or channels of a kernel are equal.
     pool = random.standard_normal(1_000_003, dtype=np.float32)
     values_in_order = []
     normalized = {array.index for array in stored(text) if array.role == "moving_variance"}
     for array in stored(text):
         spread = 250.0**0.5 if array.index in normalized else 1.0
         normal = np.resize(np.roll(pool, -int(random.integers(len(pool)))), array.shape)
-        if normal.nbytes >= 1 << 16:  # of one pool, two such blocks could be the same
+        if normal.nbytes >= 1 << 16:  # from one pool, two such blocks could be equal
             normal = random.standard_normal(array.shape, dtype=np.float32)
         match array.role:
             case "gamma":
@@ -184,7 +184,7 @@ def random_file(text: str, seed: int = 0, gain: float = 0.75) -> bytes:
 
 
 def arrays(text: str, content: bytes) -> dict[Stored, Any]:
-    """Every array of a file, in the file's shape."""
+    """Returns every array of a file, in the file's shape."""
     major, minor = np.frombuffer(content[:8], np.int32)
     wide = major * 10 + minor >= 2 and major < 1000 and minor < 1000
     floats = np.frombuffer(content[20 if wide else 16 :], np.float32)
@@ -199,7 +199,7 @@ def arrays(text: str, content: bytes) -> dict[Stored, Any]:
 def load(model: Any, text: str, content: bytes) -> int:
     """Sets the variables of `model`, built from the cfg `text`; returns the floats of the file.
 
-    Sections the model has no layer for are skipped.
+    Sections for which the model has no layer are skipped.
     """
     layers = {layer.name: layer for layer in model.layers}
     total = 0

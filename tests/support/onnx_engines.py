@@ -1,4 +1,4 @@
-"""Networks as ONNX files, and their outputs in three engines that know nothing of yolotf."""
+"""Networks as ONNX files, and their outputs in three engines that are independent of yolotf."""
 
 import contextlib
 
@@ -19,10 +19,10 @@ TOLERANCE = 1e-4
 
 
 def tame_file(network, seed=0):
-    """Random weights with which activations neither vanish nor explode, however deep the network.
+    """Writes random weights with which activations neither vanish nor explode in deep networks.
 
-    Kernels are as large as keeps the spread of numbers; variances are so large that no epsilon is
-    seen, and gammas make up for them.
+    Kernels are scaled so that the spread of values stays the same. Variances are so large that
+    epsilon makes no difference, and gammas compensate for them.
     """
     random = np.random.default_rng(seed)
     arrays = []
@@ -42,21 +42,21 @@ def tame_file(network, seed=0):
 
 
 def pictures_for(network, batch=2, seed=1):
-    """[batch, channels, height, width]."""
+    """Returns images, [batch, channels, height, width]."""
     height, width, channels = network.input_shape
     shape = (batch, channels, height, width)
     return np.random.default_rng(seed).random(shape, np.float32)
 
 
 def by_onnxruntime(path, pictures, **others):
-    """Outputs by name."""
+    """Returns the outputs by name."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {"images": pictures, **others}), strict=True))
 
 
 def by_openvino(path, pictures, **others):
-    """Outputs by name."""
+    """Returns the outputs by name."""
     core = openvino.Core()
     model = core.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     outputs = model({"images": pictures, **others})
@@ -64,7 +64,7 @@ def by_openvino(path, pictures, **others):
 
 
 def by_opencv(path, pictures, **others):
-    """Outputs by name."""
+    """Returns the outputs by name."""
     net = cv2.dnn.readNetFromONNX(str(path))
     net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
     for name, values in {"images": pictures, **others}.items():
@@ -77,14 +77,14 @@ ENGINES = {"onnxruntime": by_onnxruntime, "openvino": by_openvino, "opencv": by_
 
 
 def runtime_heads(network, weights, pictures):
-    """Raw heads of TensorFlow's kernels, channels first."""
+    """Returns the raw heads of TensorFlow's kernels, channels first."""
     engine, loaded = RuntimeNetwork.opened(network, weights)
     heads = engine.raw_heads(np.ascontiguousarray(pictures.transpose(0, 2, 3, 1)), loaded)
     return [head.transpose(0, 3, 1, 2) for head in heads]
 
 
 def assert_close(actual, expected):
-    """Two lists of heads."""
+    """Compares two lists of heads."""
     assert [head.shape for head in actual] == [head.shape for head in expected]
     for head, expected_head in zip(actual, expected, strict=True):
         largest = np.abs(expected_head).max()
@@ -93,7 +93,7 @@ def assert_close(actual, expected):
 
 
 def check(network, folder, engines=tuple(ENGINES), batch=2, content=None):
-    """Every engine gives what the runtime does, for any batch, of a file that `convert` wrote."""
+    """Asserts that every engine agrees with the runtime on a file of `convert`, for any batch."""
     weights, path = folder / "a.weights", folder / "a.onnx"
     weights.write_bytes(tame_file(network) if content is None else content)
     convert(weights, network, path)
@@ -107,7 +107,7 @@ def check(network, folder, engines=tuple(ENGINES), batch=2, content=None):
 
 
 def small(name):
-    """A stock network for pictures of few pixels, wider than high."""
+    """Returns a stock network for small images, wider than high."""
     for pixels in (64, 128, 224):
         with contextlib.suppress(CfgError):
             return stock.network(name, size=(pixels, 2 * pixels))

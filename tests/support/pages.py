@@ -1,17 +1,17 @@
-"""The code on the pages: which blocks there are, how they are run, what they should print.
+"""Runs the code on the pages, and compares what it prints.
 
-A page has a folder and a namespace. Its fenced blocks are run from top to bottom:
+Each page has a folder and a namespace. Its fenced blocks run from top to bottom:
 
-* ```python: in one namespace; with `title="name.py"` the block is that file instead, as is any
-  other language with a title;
-* ```sh: by bash, in the folder where the last block was left;
-* ```console: commands after `$ `, each followed by what it prints;
-* ```text: what the block before prints. `...` stands for anything, times and speeds for any.
+* ```python runs in the namespace; with `title="name.py"`, the block is written to that file
+  instead, as are blocks of any other language with a title;
+* ```sh runs in bash, in the folder where the last block ended;
+* ```console has commands after `$ `, each followed by what it prints;
+* ```text has what the block before it prints. `...` stands for any text.
 
-A block below `<!-- not run: REASON -->` is not run, nor is ```diff. Fences without a language hold
-no code. A command may fail, and a Python block raise, only where the page shows what is said then.
+Blocks below `<!-- not run: REASON -->` are not run, nor is ```diff. Fences without a language hold
+no code. A command may fail, and a Python block may raise, only if the page shows the message.
 
-    python tests/support/pages.py docs/files.md  # in the folder of `yolotf demo`: what differs
+    python tests/support/pages.py docs/files.md  # prints the differences
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Block(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One thing to do, at a line of the page; `expected` is what it prints, None if not shown."""
+    """A step at a line of the page; `expected` is its output, None if the page shows none."""
 
     kind: str
     content: str
@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
 
 def blocks(text: str) -> list[Block]:
-    """The fenced blocks of a page."""
+    """Returns the fenced blocks of a page."""
     fenced = []
     for match in FENCE.finditer(text):
         language, *rest = match["info"].split(maxsplit=1) or [""]
@@ -71,7 +71,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def steps(page_blocks: list[Block]) -> list[Step]:
-    """The steps of a page's blocks, in order."""
+    """Returns the steps of a page's blocks, in order."""
     todo: list[Step] = []
     skipped = False
     for block in page_blocks:
@@ -102,10 +102,10 @@ class Result(NamedTuple):
 
 
 def run(sessions: list[tuple[list[Step], Path]], *, timeout: float = 1800) -> list[list[Result]]:
-    """Does the steps of each page in its folder; the results of each.
+    """Runs the steps of each page in its folder; returns the results of each.
 
-    All in one process, which imports TensorFlow once, with a namespace a page. The commands
-    `yolotf` and `python` are this interpreter's.
+    All pages run in one process, which imports TensorFlow once; each has a separate namespace. The
+    commands `yolotf` and `python` are those of this interpreter.
 
     Raises:
         RuntimeError: the process died.
@@ -141,9 +141,9 @@ def run(sessions: list[tuple[list[Step], Path]], *, timeout: float = 1800) -> li
 
 
 def serve() -> None:
-    """The child: sessions as JSON from standard input, a JSON line for each to standard output."""
+    """Runs in the child: reads sessions as JSON from stdin, writes a JSON line for each."""
     sessions = json.load(sys.stdin)
-    # What libraries print on descriptor 1 must not come between the answers.
+    # Libraries that print on descriptor 1 must not interrupt the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.path.insert(0, "")
@@ -177,7 +177,7 @@ def _python(step: Step, namespace: dict[str, object]) -> Result:
 
 
 def _shell(step: Step) -> Result:
-    # `cd` holds for the blocks after it.
+    # `cd` also applies to later blocks.
     read, write = os.pipe()
     script = f"set -e\ntrap 'pwd >&{write}' EXIT\n{step.content}"
     done = subprocess.run(
@@ -195,12 +195,12 @@ def _shell(step: Step) -> Result:
 
 
 def differs(printed: str, expected: str) -> str | None:
-    """Where the output differs from what the page shows; None if it does not.
+    """Returns where the output differs from what the page shows; None if it does not.
 
-    Spaces and line breaks do not count, `...` stands for anything. Numbers of threads, and those
-    before a unit of time or speed, may be any, decimals one off in the last place. A number must
-    not have more decimals than the page shows. Numbers with all digits of float32 differ between
-    processors from the fifth digit on.
+    Spaces and line breaks do not count, and `...` stands for any text. Numbers of threads, and
+    numbers before a unit of time or speed, may have any value. Decimals may differ by one in the
+    last place, and must not have more places than the page shows. Numbers with all digits of
+    float32 may differ from the fifth digit on, as they do between processors.
     """
     tokens = _tokens(printed)
     position, free = 0, False
@@ -242,7 +242,7 @@ def _digits(number: str) -> int:
 
 
 def main() -> None:
-    """Shows what the blocks of a page print, in a folder of `yolotf demo`."""
+    """Prints what the blocks of a page print, in a folder of `yolotf demo`."""
     from yolotf.cli import demo, demo_data
 
     todo = steps(blocks(Path(sys.argv[1]).read_text(encoding="utf-8")))
@@ -258,7 +258,7 @@ def main() -> None:
 
 
 def demo_is_run(todo: list[Step]) -> bool:
-    """Whether the page makes its files itself."""
+    """Returns whether the page creates its files itself."""
     return any(step.kind == "sh" and "yolotf demo" in step.content for step in todo)
 
 

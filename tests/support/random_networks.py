@@ -1,4 +1,4 @@
-"""Hypothesis strategies: small valid networks with the shapes they must have, and noisy text."""
+"""Hypothesis strategies: small valid networks with their expected shapes, and untidy text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMMENTS = st.sampled_from(["", "# filters=9", "  ; [net]", "\t", "#\x0c\u2028\x
 
 @dataclass
 class Drawn:
-    """A network as sections, with the input indices and output shapes it must resolve to."""
+    """A network as sections, with its expected input indices and output shapes."""
 
     picture: tuple[int, int, int]
     sections: list[cfg.Section]
@@ -39,14 +39,14 @@ class Drawn:
 
 
 def section(kind: str, options: dict[str, object]) -> cfg.Section:
-    """Options by keyword; `from_` stands for `from`."""
+    """Returns a section with options given by keyword; `from_` stands for `from`."""
     return cfg.Section(
         kind, 0, tuple(cfg.Option(key.rstrip("_"), str(value), 0) for key, value in options.items())
     )
 
 
 def windows(extent: int, size: int, stride: int) -> int:
-    """Positions of a window, counted step by step."""
+    """Counts the positions of a window step by step."""
     return len(range(0, extent - size + 1, stride))
 
 
@@ -94,7 +94,7 @@ def upsample(draw: st.DrawFn, drawn: Drawn) -> None:
 
 
 def reference(draw: st.DrawFn, drawn: Drawn, index: int) -> int:
-    """As written: absolute or relative."""
+    """Returns a reference as written: absolute or relative."""
     return index if draw(st.booleans()) else index - len(drawn.shapes)
 
 
@@ -144,7 +144,7 @@ def shortcut(draw: st.DrawFn, drawn: Drawn) -> None:
 
 
 def squeeze(draw: st.DrawFn, drawn: Drawn) -> None:
-    """A mean for each channel, and the map scaled by it."""
+    """Returns a mean for each channel, and the layer scaled by it."""
     if not drawn.shapes:
         return
     source, shape = len(drawn.shapes) - 1, drawn.last
@@ -193,7 +193,7 @@ STEPS: tuple[Callable[[st.DrawFn, Drawn], None], ...] = (
 
 @st.composite
 def drawn_networks(draw: st.DrawFn) -> Drawn:
-    """Up to a dozen layers on a small picture."""
+    """Draws up to a dozen layers for a small image."""
     height, width = draw(st.integers(1, 24)), draw(st.integers(1, 24))
     channels = draw(st.integers(1, 6))
     options: dict[str, object] = {"height": height, "width": width, "channels": channels}
@@ -205,7 +205,7 @@ def drawn_networks(draw: st.DrawFn) -> Drawn:
 
 @st.composite
 def scribbled(draw: st.DrawFn, text: str) -> str:
-    """The same cfg with blanks, comment lines and other line ends put in."""
+    """Returns the same cfg with added blanks, comment lines and other line ends."""
     lines = []
     for line in text.split("\n"):
         if line and draw(st.booleans()):

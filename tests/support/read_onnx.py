@@ -1,8 +1,8 @@
 """`python read_onnx.py READER MODEL IMAGES OUTPUTS` runs an ONNX model without yolotf.
 
-A program, so that readers that exclude each other can be in an environment of their own, see
-`make test-readers`. IMAGES is an .npy file, OUTPUTS becomes an .npz file of the outputs in the
-model's order.
+It is a separate program so that readers that exclude each other can have separate environments
+(see `make test-readers`). IMAGES is an .npy file; OUTPUTS is written as an .npz file with the
+outputs in the model's order.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ def tract(model, images):
 
 
 def mnn(model, images):
-    """MNN, through its converter"""
+    """MNN, with its converter"""
     import MNN.expr
     import MNN.nn
     import onnx
@@ -51,7 +51,7 @@ def mnn(model, images):
 
 
 def ncnn(model, images):
-    """ncnn, through pnnx; in float32, one image"""
+    """ncnn, with pnnx; in float32, one image at a time"""
     import ncnn
 
     package = Path(importlib.util.find_spec("pnnx").origin).parent
@@ -72,7 +72,7 @@ def ncnn(model, images):
         extractor = network.create_extractor()
         (name,) = network.input_names()
         extractor.input(name, ncnn.Mat(np.ascontiguousarray(images[0])))
-        # Named out0, out1, ... in the model's order.
+        # Their names are out0, out1, ... in the model's order.
         return [np.array(extractor.extract(name)[1]) for name in sorted(network.output_names())]
 
 
@@ -86,7 +86,7 @@ PACKAGES = {
 
 
 def main(reader, model, images, outputs):
-    """Runs one reader; exit code 77 where its package is missing."""
+    """Runs one reader; the exit code is 77 if its package is missing."""
     missing = [package for package in PACKAGES[reader] if importlib.util.find_spec(package) is None]
     if missing:
         print(f"needs {missing[0]}, see make test-readers")

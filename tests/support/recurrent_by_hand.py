@@ -1,6 +1,6 @@
-"""Recurrent sections in NumPy, loop for loop as Darknet's C has them, and Darknet's own figures.
+"""Recurrent sections in NumPy, loop for loop as in Darknet's C code, and Darknet's own results.
 
-The arithmetic reads a file's floats in their order, and knows nothing of yolotf's plans.
+The code reads the floats of a file in order, and does not use yolotf's plans.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ ACTIVATIONS = {
 
 
 class Floats:
-    """A file, from its first float on."""
+    """Reads a file from its first float on."""
 
     def __init__(self, numbers):
         self.numbers = np.asarray(numbers, np.float64)
@@ -55,7 +55,7 @@ def dense(floats, inputs, outputs, normalized, activation):
 
 
 def convolution(floats, channels, filters, normalized, activation, size=3, groups=1, dilation=1):
-    """Of (channels, rows, columns), as many rows and columns out as in."""
+    """Convolves (channels, rows, columns); the output has as many rows and columns."""
     biases = floats.take(filters, 1, 1)
     scales = [floats.take(filters, 1, 1) for _ in range(3)] if normalized else None
     weights = floats.take(filters, channels // groups, size, size)
@@ -191,7 +191,7 @@ def history(shape, size):
 
 
 def in_sequence(*runs):
-    """The sections one after the other."""
+    """Runs the sections one after the other."""
 
     def run(x):
         for step in runs:
@@ -241,7 +241,7 @@ CASES = {
     ),
     "history": ("[history]\nhistory_size=3\n", lambda f: history(PICTURE, 3)),
 }
-"""Sections after `NET`, and what they do with a file's floats; Darknet has figures for them."""
+"""Sections after `NET`, and what they compute from a file's floats; Darknet ran them, too."""
 
 FIGURES = {
     "crnn": [
@@ -333,7 +333,7 @@ FIGURES = {
         0.68041,
     ],
 }
-"""The first numbers that Darknet outputs for the last frame, channel by channel.
+"""The first values that Darknet outputs for the last frame, channel by channel.
 
 Measured with its CPU code, frame by frame with one time step.
 """
@@ -366,14 +366,14 @@ def network_of(body):
 
 
 def case(name, path):
-    """The network, the floats of the file written for it, and the expected outputs."""
+    """Returns the network, the floats of the file written for it, and the expected outputs."""
     body, make = ALL[name]
     network = network_of(body)
     return network, path, by_hand(make, write(path, layout.segments(network)))
 
 
 def numbers(segments):
-    """A file's floats by a formula: between -1 and 1, positive where they have to be."""
+    """Returns a file's floats from a formula: from -1 to 1, positive where they have to be."""
     parts = []
     for number, segment in enumerate(segments):
         count = int(np.prod(segment.shape))
@@ -385,20 +385,20 @@ def numbers(segments):
 
 
 def write(path, segments):
-    """The file of `numbers`; returns its floats."""
+    """Writes the file of `numbers`; returns its floats."""
     floats = numbers(segments)
     weights_files.write(path, floats)
     return floats
 
 
 def frames(shape=(2, 3, 2), count=FRAMES):
-    """[frames, rows, columns, channels], in 0..1."""
+    """Returns images [frames, rows, columns, channels] in 0..1."""
     total = count * int(np.prod(shape))
     return ((np.arange(total) * 53 % 97) / 97).astype(np.float32).reshape(count, *shape)
 
 
 def by_hand(make, floats):
-    """The outputs of a case, [frames, rows, columns, channels]."""
+    """Returns the outputs of a case, [frames, rows, columns, channels]."""
     run = make(Floats(floats))
     outputs = [run(frame.transpose(2, 0, 1).astype(np.float64)) for frame in frames()]
     return np.stack([y.transpose(1, 2, 0) if y.ndim == 3 else y[None, None] for y in outputs])

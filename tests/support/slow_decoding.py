@@ -1,4 +1,4 @@
-"""Decoding and suppression one box at a time in Python floats, as Darknet's loops run."""
+"""Decodes and suppresses boxes one at a time in Python floats, in Darknet's loops."""
 
 import math
 
@@ -10,7 +10,7 @@ CLASSES = 4
 
 
 def network_of(*heads, height=64, width=96, net=""):
-    """One convolution for each head text, each fed from the picture at stride 32."""
+    """Returns a network with a convolution for each head, all reading the image at stride 32."""
     text = f"[net]\nwidth={width}\nheight={height}\nchannels=3\n{net}\n"
     for number, (filters, head) in enumerate(heads):
         if number:
@@ -50,7 +50,7 @@ def shares(values):
 
 
 def slow_decode(raw, head, input_height, input_width):
-    """[B][N] of (box, objectness, probabilities), all in Python floats."""
+    """Returns [B][N] of (box, objectness, probabilities), all in Python floats."""
     batch, rows, columns, _ = raw.shape
     entries = head.coords + 1 + head.classes
     pictures = []
@@ -130,7 +130,7 @@ def slow_overlap(a, b, kind, beta):
 
 
 def slow_suppress(pairs, threshold, kind, beta):
-    """The (score, class, box) that do_nms_sort and diounms_sort leave of `pairs`, best first."""
+    """Returns the pairs (score, class, box) that do_nms_sort or diounms_sort keep, best first."""
     left = []
     for class_id in {pair[1] for pair in pairs}:
         queue = sorted((p for p in pairs if p[1] == class_id), key=lambda p: -p[0])
@@ -156,7 +156,7 @@ HEADS = {
 
 
 def pairs_of(network, raws, size, threshold):
-    """Per picture, (score, class, box) above the threshold, from the slow decoder."""
+    """Returns, for each image, (score, class, box) above the threshold from the slow decoder."""
     pictures = [[] for _ in range(raws[0].shape[0])]
     for raw, head in zip(raws, network.heads, strict=True):
         for picture, boxes in zip(pictures, slow_decode(raw, head, *size), strict=True):

@@ -1,7 +1,7 @@
-"""The outputs of each way to run a network, in another process: `python ways_to_run.py FOLDER`.
+"""Computes the outputs of each way to run a network: `python ways_to_run.py FOLDER OUTPUTS`.
 
-`FOLDER/cases.json` holds `Case`s, and a folder named after each case holds the files it reads. The
-outputs are arrays in `FOLDER/<second argument>.npz`, named `case way part`.
+Reads `FOLDER/cases.json`, which has `Case`s, and the files in a folder named after each case.
+Writes the outputs as arrays `case way part` to `FOLDER/OUTPUTS.npz`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Case(TypedDict):
     cfg: str
     weights: str
     pictures: str
-    """A `.npy` file: uint8 [pictures, height, width, channels]."""
+    """A `.npy` file: uint8 [images, height, width, channels]."""
     score: float
     ways: list[str]
 
 
 def _rows_of(rows: Iterable[Any]) -> Arrays:
-    """Detections of all pictures in one array: picture, class, score, box."""
+    """Returns the detections of all images in one array: image, class, score, box."""
     return {"detections": np.array(list(rows), np.float64).reshape(-1, 7)}
 
 
@@ -43,7 +43,7 @@ def _of_batch(boxes: Any, scores: Any, classes: Any, counts: Any) -> Arrays:
 
 
 def detector(case: Case, pictures: Any, _: Path, engine: Any = "tensorflow") -> Arrays:
-    """`Detector`, which is TensorFlow's libraries without its Python."""
+    """Runs `Detector`: TensorFlow's libraries without its Python."""
     import yolotf
 
     made = yolotf.Detector(
@@ -58,17 +58,17 @@ def detector(case: Case, pictures: Any, _: Path, engine: Any = "tensorflow") -> 
 
 
 def openvino(case: Case, pictures: Any, folder: Path) -> Arrays:
-    """`Detector` on OpenVINO."""
+    """Runs `Detector` on OpenVINO."""
     return detector(case, pictures, folder, "openvino")
 
 
 def onnxruntime(case: Case, pictures: Any, folder: Path) -> Arrays:
-    """`Detector` on onnxruntime."""
+    """Runs `Detector` on onnxruntime."""
     return detector(case, pictures, folder, "onnxruntime")
 
 
 def function(case: Case, pictures: Any, _: Path) -> Arrays:
-    """`build_function`."""
+    """Runs `build_function`."""
     from yolotf.inference import build_function
 
     outputs = build_function(case["cfg"], case["weights"], score_threshold=case["score"])(pictures)
@@ -76,7 +76,7 @@ def function(case: Case, pictures: Any, _: Path) -> Arrays:
 
 
 def served(_: Case, pictures: Any, folder: Path) -> Arrays:
-    """The SavedModel that `Detector.export` wrote, copied to another place."""
+    """Runs the SavedModel of `Detector.export`, copied to another place."""
     import tensorflow as tf
 
     signature = tf.saved_model.load(folder / "served").signatures["serving_default"]
@@ -85,7 +85,7 @@ def served(_: Case, pictures: Any, folder: Path) -> Arrays:
 
 
 def converted(_: Case, pictures: Any, folder: Path) -> Arrays:
-    """The SavedModel that `convert` wrote, copied to another place."""
+    """Runs the SavedModel of `convert`, copied to another place."""
     import tensorflow as tf
 
     signature = tf.saved_model.load(folder / "converted").signatures["serving_default"]
@@ -94,14 +94,14 @@ def converted(_: Case, pictures: Any, folder: Path) -> Arrays:
 
 
 def saved(_: Case, pictures: Any, folder: Path) -> Arrays:
-    """The `.keras` file that `convert` wrote, copied to another place."""
+    """Runs the `.keras` file of `convert`, copied to another place."""
     from yolotf.models.build import read_model
 
     return _predicted(read_model(folder / "model.keras"), pictures)
 
 
 def built(case: Case, pictures: Any, _: Path) -> Arrays:
-    """`build_model` and `load_darknet_weights`."""
+    """Runs `build_model` and `load_darknet_weights`."""
     import yolotf
 
     model = yolotf.build_model(yolotf.parse_cfg(case["cfg"]))

@@ -1,6 +1,6 @@
-"""Darknet `.weights` files, byte by byte: a header, then float32s; shares no line with yolotf.
+"""Writes `.weights` files byte by byte: a header, then float32s; shares no line with yolotf.
 
-Every other helper that writes `.weights` files does it by this module.
+All other helpers that write `.weights` files use this module.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 def header(
     seen: int = 0, *, version: tuple[int, int, int] = (0, 2, 5), seen_bytes: int | None = None
 ) -> bytes:
-    """Three int32s of the version and the images seen (AlexeyAB/darknet src/parser.c:2254).
+    """Returns the version and the number of images seen (AlexeyAB/darknet src/parser.c:2254).
 
-    `seen` has 8 bytes from version 0.2 on, 4 bytes before it and above 1000; or `seen_bytes`.
+    `seen` has 8 bytes from version 0.2 on, and 4 bytes before it and above 1000; or `seen_bytes`.
     """
     major, minor, _ = version
     wide = major * 10 + minor >= 2 and major < 1000 and minor < 1000
@@ -29,11 +29,11 @@ def header(
 
 HEADER = header()
 NARROW = header(version=(0, 1, 0))
-"""Of 16 bytes."""
+"""A header of 16 bytes."""
 
 
 def content(*arrays: Any, header: bytes = HEADER) -> bytes:
-    """A file of these arrays, in this order and each in the file's shape."""
+    """Returns a file with these arrays in this order, each in the shape of the file."""
     return b"".join([header, *(np.asarray(array, "<f4").tobytes() for array in arrays)])
 
 
@@ -44,7 +44,7 @@ def write(path: Path, *arrays: Any, header: bytes = HEADER) -> Path:
 
 
 def write_in_parts(path: Path, arrays: Iterable[Any], header: bytes = HEADER) -> Path:
-    """Writes `content`, one array in memory at a time."""
+    """Writes `content` with only one array in memory at a time."""
     with path.open("wb") as file:
         file.write(header)
         for array in arrays:
@@ -61,5 +61,5 @@ def write_zeros(path: Path, size_bytes: int, header: bytes = HEADER) -> Path:
 
 
 def floats(content: bytes) -> np.ndarray:
-    """The numbers behind a header of 20 bytes, to be read or changed."""
+    """Returns the values after a header of 20 bytes, to be read or changed."""
     return np.frombuffer(content[len(HEADER) :], "<f4").copy()

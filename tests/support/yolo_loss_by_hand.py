@@ -1,6 +1,6 @@
 """Darknet's deltas of a `[yolo]` section in plain Python, loop for loop (AlexeyAB yolo_layer.c).
 
-It shares no line with yolotf; `tests/graphs/test_yolo_loss.py` compares with it.
+Shares no line with yolotf; `tests/graphs/test_yolo_loss.py` compares the two.
 """
 
 from math import atan, exp, isfinite, log, pi, sqrt
@@ -32,7 +32,7 @@ def box_giou(a, b):
 
 
 def slopes(pred, truth, kind):
-    """`dx_box_iou`: dx, dy, dw, dh."""
+    """Returns dx, dy, dw and dh of `dx_box_iou`."""
     pt, pb = pred[1] - pred[3] / 2, pred[1] + pred[3] / 2
     pl, pr = pred[0] - pred[2] / 2, pred[0] + pred[2] / 2
     tt, tb = truth[1] - truth[3] / 2, truth[1] + truth[3] / 2
@@ -93,7 +93,7 @@ def slopes(pred, truth, kind):
 
 
 def deltas(raw, truths, anchors, mask, size, classes, **o):
-    """[batch, rows, columns, anchors, 5 + classes]: `process_batch` of each image."""
+    """Returns [batch, rows, columns, anchors, 5 + classes] of `process_batch` for each image."""
     batch, rows, columns = raw.shape[:3]
     x = raw.astype(np.float64).reshape(batch, rows, columns, len(mask), 5 + classes)
     out = x.copy()
