@@ -97,30 +97,45 @@ def test_the_graph_has_nothing_that_tensorflow_js_lacks(text, kind, tmp_path):
 # TensorFlow Serving
 
 
+def run_in_session(saved, signature, images):
+    """Outputs by name, as TensorFlow Serving computes them: a signature is names of tensors."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        model = tf.compat.v1.saved_model.load(session, ["serve"], str(saved))
+        named = model.signature_def[signature]
+        outputs = {name: output.name for name, output in named.outputs.items()}
+        return session.run(outputs, {named.inputs["images"].name: images})
+
+
 @pytest.mark.parametrize("kind", [Detector, Classifier])
 def test_an_export_has_warmup_requests_for_serving(kind, tmp_path):
     """Each record is a request that the model answers, as the API's package reads it."""
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     text = SMALL if kind is Detector else CLASSIFIER
     _, saved = exported(text, tmp_path, kind)
-    loaded = tf.saved_model.load(saved)
     path = saved / "assets.extra/tf_serving_warmup_requests"
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    loaded = tf.saved_model.load(saved)
     asked = []
-    for record in tf.data.TFRecordDataset(str(path)):
-        log = logs.PredictionLog.FromString(record.numpy())
+    for record in records:
+        log = logs.PredictionLog.FromString(record)
         assert log.WhichOneof("log_type") == "predict_log"
         request = log.predict_log.request
         asked.append(request.model_spec.signature_name)
         assert list(request.inputs) == ["images"]
-        picture = tf.constant(tf.make_ndarray(request.inputs["images"]))
-        answer = loaded.signatures[asked[-1]](images=picture)
-        assert all(len(output) == 1 for output in answer.values())
+        images = tf.make_ndarray(request.inputs["images"])
+        served = run_in_session(saved, asked[-1], images)
+        answer = loaded.signatures[asked[-1]](images=tf.constant(images))
+        assert served.keys() == answer.keys()
+        for name, output in answer.items():
+            assert len(output) == 1
+            np.testing.assert_allclose(served[name], output, rtol=1e-5, atol=1e-5)
         if asked[-1] == "encoded":
-            assert answer["readable"].numpy().all()
+            assert served["readable"].all()
         else:
-            assert picture.shape == [1, *parse_cfg(text).input_shape]
-    expected = {Detector: ["encoded", "serving_default"], Classifier: ["serving_default"]}
-    assert sorted(asked) == expected[kind]
+            assert images.shape == (1, *parse_cfg(text).input_shape)
+    assert sorted(asked) == sorted(loaded.signatures)
+    wanted = ["encoded"] if kind is Detector else ["probabilities"]
+    assert sorted(asked) == [*wanted, "serving_default"]
 
 
 @pytest.mark.parametrize("kind", [Detector, Classifier])

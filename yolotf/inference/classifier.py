@@ -261,8 +261,8 @@ class Classifier:
         Its signature `probabilities`, also available as `serving_default`, takes `images` uint8
         [batch, height, width, channels], all of one size, prepares them as `__call__` does, and
         returns `probabilities` float32 [batch, classes]. Class names are written to the asset
-        `assets/classes.names` and to `assets.extra/classes.names`. TensorFlow Serving runs the
-        signature once before it reports the model as available
+        `assets/classes.names` and to `assets.extra/classes.names`. TensorFlow Serving runs both
+        names once before it reports the model as available
         (`assets.extra/tf_serving_warmup_requests`). An older SavedModel is replaced as in
         `Detector.export`.
 

@@ -204,5 +204,5 @@ def write(
     )
     concrete = module.probabilities.get_concrete_function()
     signatures = {"serving_default": concrete, "probabilities": concrete}
-    warmup = {"serving_default": saving.gray_image(network.input_shape)}
+    warmup = dict.fromkeys(signatures, saving.gray_image(network.input_shape))
     saving.save(module, signatures, folder, names=names, warmup=warmup)
