@@ -89,6 +89,52 @@ def test_functions_of_tensorflow_that_only_compute_are_accepted(function, refuse
         saved._check({"config": {"layers": [layer]}}, "m.h5")
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"class_name": "layers.Lambda", "module": "keras", "config": {"name": "a"}},
+        {"class_name": "ReLU", "registered_name": "Lambda", "config": {"name": "a"}},
+        {"class_name": "Custom>Lambda", "config": {"name": "a"}},
+        {"class_name": "TensorFlowOpLayer", "config": {"name": "a"}},
+        {"class_name": "TorchModuleWrapper", "module": "keras.layers", "config": {"name": "a"}},
+        {"class_name": "function", "module": "builtins", "config": "len"},
+        {"class_name": "function", "module": "keras.utils", "config": "to_categorical"},
+        {"class_name": "function", "module": "keras.activations", "config": "get"},
+        {"class_name": "function", "module": "yolotf.text", "config": "plural"},
+        {"class_name": "function", "module": "builtins", "config": ["len"]},
+        {
+            "class_name": "Activation",
+            "config": {
+                "activation": {"class_name": "function", "module": "math", "config": "floor"}
+            },
+        },
+    ],
+)
+def test_other_names_of_code_are_refused(layer):
+    """What Keras 2 finds by name, anywhere in Python; the code named here does nothing."""
+    with messages.refused(YolotfError):
+        saved._check({"config": {"layers": [layer]}}, "m.keras")
+
+
+@pytest.mark.parametrize("name", ["relu", "mish", "l2", "mean_squared_error"])
+def test_functions_of_keras_are_accepted(name):
+    function = {"class_name": "function", "module": "builtins", "config": name}
+    saved._check({"config": {"layers": [{"class_name": "Activation", "config": function}]}}, "m")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_how_a_model_was_compiled_does_not_matter(ending, tmp_path):
+    def mine(truth, guess):
+        return truth - guess
+
+    inputs = keras.Input((4, 4, 3))
+    model = keras.Model(inputs, keras.layers.Conv2D(2, 1, activation="mish")(inputs))
+    model.compile("sgd", loss=mine)
+    path = tmp_path / f"m{ending}"
+    model.save(path)
+    assert len(saved.read_model(path).layers) == 2
+
+
 def test_file_of_the_other_keras_is_refused(tmp_path):
     path = harmless(tmp_path / "m.keras", keras.layers.ReLU())
     other = "2.19.0" if keras.__version__.startswith("3") else "3.5.0"

@@ -24,7 +24,16 @@ from yolotf.text import printable
 
 _CONFIG_MOST = 64 << 20
 """The largest config in bytes; that of YOLOv4 has 200 kB."""
-_CODE_LAYERS = {"Lambda", "__lambda__", "TFSMLayer"}
+_CODE_LAYERS = {
+    *("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"),
+    *("TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty"),
+}
+_FUNCTION_MODULES = (
+    *("activations", "constraints", "initializers", "losses", "metrics", "regularizers"),
+)
+"""Modules of Keras with functions that a config may name; all of them only compute."""
+_BUILDERS = {"get", "deserialize", "serialize"}
+"""Functions of these modules that build an object from a config."""
 _READS_FILES = {"StringLookup", "IntegerLookup", "TextVectorization"}
 _TRUSTED_MODULES = re.compile(r"(builtins|keras|keras\..+|tf_keras|tf_keras\..+|yolotf|yolotf\..+)")
 _TRUSTED_FUNCTIONS = re.compile(
@@ -80,15 +89,20 @@ def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
 
 
 def _configs(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yields the configs in a file, of each format that it could be read as."""
+    """Yields the configs in a file, of each format that it could be read as.
+
+    Left out is how a model was compiled, which Keras does not read with `compile=False`.
+    """
     if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
-            for key in ("model_config", "training_config"):
-                if key in file.attrs:
-                    yield _parsed(file.attrs[key], path)
+            if "model_config" in file.attrs:
+                yield _parsed(file.attrs["model_config"], path)
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            yield _parsed(_member(archive, "config.json", path), path)
+            config = _parsed(_member(archive, "config.json", path), path)
+            if isinstance(config, dict):
+                config.pop("compile_config", None)
+            yield config
 
 
 def _member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike[str]) -> bytes:
@@ -159,19 +173,33 @@ def _check(config: Any, path: str) -> None:
 
 def _danger(value: dict[str, Any]) -> str | None:
     """Returns in words why a layer's config may run code or read files; None if it may not."""
-    kind = str(value.get("class_name", "")).rpartition(">")[2]
+    # Keras also finds a class by its registered name, and by a path from its module.
+    names = (str(value.get(key, "")) for key in ("class_name", "registered_name"))
+    kinds = [re.split("[>.]", name)[-1] for name in names]
     inner = value.get("config")
     options = inner if isinstance(inner, dict) else {}
     name = str(options.get("name", value.get("name", "")))[:60]
-    if kind == "TFOpLambda":
-        function = str(options.get("function"))
-        if not _TRUSTED_FUNCTIONS.fullmatch(function):
-            return f"layer {name!r} calls tf.{function[:60]}"
-    elif kind in _CODE_LAYERS:
-        return f"layer {name!r} is a {kind}"
-    elif kind in _READS_FILES:
-        return f"layer {name!r} is a {kind}, which reads a file"
+    for kind in kinds:
+        if kind == "TFOpLambda":
+            function = str(options.get("function"))
+            if not _TRUSTED_FUNCTIONS.fullmatch(function):
+                return f"layer {name!r} calls tf.{function[:60]}"
+        elif kind in _CODE_LAYERS:
+            return f"layer {name!r} is a {kind}"
+        elif kind in _READS_FILES:
+            return f"layer {name!r} is a {kind}, which reads a file"
     module = value.get("module")
+    if "function" in kinds and not _is_computing(str(inner)):
+        return f"it names the function {str(module)[:60]}.{str(inner)[:60]}"
     if "class_name" in value and module is not None and not _TRUSTED_MODULES.fullmatch(str(module)):
         return f"it names the module {str(module)[:60]!r}"
     return None
+
+
+def _is_computing(function: str) -> bool:
+    """Whether a function is one of Keras' that only compute, or registered in this process."""
+    if keras().saving.get_registered_object(function) is not None:
+        return True
+    if function in _BUILDERS or function.startswith("_"):
+        return False
+    return any(function in vars(getattr(keras(), module)) for module in _FUNCTION_MODULES)
