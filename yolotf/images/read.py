@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, Union
@@ -184,9 +185,10 @@ def is_array(image: object) -> bool:
 
     NumPy's scalars `np.str_` and `np.bytes_` are strings.
     """
-    from PIL import Image  # imported lazily: keeps `import yolotf` fast
-
-    return hasattr(image, "__array__") and not isinstance(image, Image.Image | str | bytes)
+    if not hasattr(image, "__array__") or isinstance(image, str | bytes):
+        return False
+    pillow = sys.modules.get("PIL.Image")  # not imported for an array: it takes 10 ms
+    return pillow is None or not isinstance(image, pillow.Image)
 
 
 def check_array(image: Any, *, bgr: bool = False) -> npt.NDArray[Any]:
