@@ -690,9 +690,9 @@ CASES = [
     ),
     pytest.param(
         NET,
-        "[conv]\n[route]\nlayers=-1,\n",
+        "[conv]\n[route]\nlayers=,\n",
         {"line": 7, "section": "route", "found": ""},
-        id="comma-last",
+        id="comma-alone",
     ),
     pytest.param(
         NET,

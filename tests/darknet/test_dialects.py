@@ -1,8 +1,12 @@
 """What AlexeyAB's and hank-ai's Darknet read differently in one cfg.
 
-The facts are the fork's own source, version of June 2026: src-lib/darknet_cfg.cpp (the expression
-for a line, find_float_array, find_unused_lines) and darknet_enums.cpp (its sections and words).
+The facts are what the two programs themselves read and printed for these texts: hank-ai's of June
+2026 (f684e1d7) and AlexeyAB's (59596d78), both built for CPUs. Their sources are
+src-lib/darknet_cfg.cpp (the expression for a line, find_float_array, find_unused_lines) and
+darknet_enums.cpp (its sections and words), and src/parser.c.
 """
+
+import itertools
 
 import pytest
 
@@ -87,6 +91,158 @@ def test_blanks_separate_the_numbers_of_a_list(written):
     assert alexeyab.heads[0].anchors != network.heads[0].anchors
 
 
+SIX = (10, 14, 23, 27, 37, 58)
+# Of a list of anchors: the numbers that AlexeyAB's and hank-ai's Darknet read (0.5 if there is
+# none), and the fork that is followed without a dialect.
+ANCHORS = {
+    "10x14, 23x27, 37x58": ((10, 23, 37, 0.5, 0.5, 0.5), SIX, "hank-ai"),
+    "10:14,23:27,37:58": ((10, 23, 37, 0.5, 0.5, 0.5), SIX, "hank-ai"),
+    "10;14;23;27;37;58": ((10, 0.5, 0.5, 0.5, 0.5, 0.5), SIX, "hank-ai"),
+    "10,14 ; 23,27 ; 37,58": ((10, 14, 27, 58, 0.5, 0.5), SIX, "hank-ai"),
+    "10/14/23/27/37/58": ((10, 0.5, 0.5, 0.5, 0.5, 0.5), SIX, "hank-ai"),
+    "10|14|23|27|37|58 # x": ((10, 0.5, 0.5, 0.5, 0.5, 0.5), SIX, "hank-ai"),
+    "10,14,23,27,37,5 8": (SIX, (10, 14, 23, 27, 37, 5), "hank-ai"),
+    "10 - 14,23,27,37,58": ((10, 23, 27, 37, 58, 0.5), (10, 0.5, 0.5, 0.5, 0.5, 0.5), "hank-ai"),
+    "1e1,14,23,27,37,58": (SIX, (1, 1, 14, 23, 27, 37), "alexeyab"),
+}
+AS_ONE = [
+    "10,14,23,27,37,58,",
+    "+10,14, 23 ,27\t,37,58",
+    "10,14,23,27,37,58 # a, b",
+    "10,14,23,27,37,58;",
+]
+# A list that AlexeyAB's Darknet reads with zeros in it is refused in its dialect.
+WITH_ZEROS = [
+    "(10,14),(23,27),(37,58)",
+    "[10,14],[23,27],[37,58]",
+    "10,,14,23,27,37,58",
+    "a10,14,23,27,37,58",
+]
+
+
+def anchors_of(written, dialect=None):
+    text = f"{NET}{CONVOLUTION}{HEAD.replace('10,14, 23,27, 37,58', written)}"
+    network = yolotf.parse_cfg(text, dialect=dialect)
+    warnings = [warning for warning in network.warnings if "is read as" in warning]
+    return tuple(itertools.chain(*network.heads[0].anchors)), warnings
+
+
+@pytest.mark.parametrize("written", ANCHORS)
+def test_numbers_of_a_list_in_both_darknets(written):
+    alexeyab, hank_ai, followed = ANCHORS[written]
+    assert anchors_of(written, "alexeyab") == (alexeyab, [])
+    assert anchors_of(written, "hank-ai") == (hank_ai, [])
+    read, (warning,) = anchors_of(written)
+    assert read == (hank_ai if followed == "hank-ai" else alexeyab)
+    messages.said(warning)
+
+
+@pytest.mark.parametrize("written", AS_ONE)
+def test_lists_that_both_read_alike_are_no_difference(written):
+    for dialect in (None, "alexeyab", "hank-ai"):
+        assert anchors_of(written, dialect) == (SIX, [])
+
+
+@pytest.mark.parametrize("written", WITH_ZEROS)
+def test_lists_with_something_else_between_commas(written):
+    assert anchors_of(written, "hank-ai") == (SIX, [])
+    read, (warning,) = anchors_of(written)
+    assert read == SIX
+    messages.said(warning)
+    with messages.refused(yolotf.CfgError):
+        anchors_of(written, "alexeyab")
+
+
+@pytest.mark.parametrize("written", ["- 1", "\N{EM DASH}1", "x"])
+def test_lists_without_a_number_are_refused(written):
+    text = f"{NET}{CONVOLUTION}{HEAD.replace('mask=0,1,2', f'mask={written}')}"
+    for dialect in (None, "alexeyab"):
+        with pytest.raises(yolotf.CfgError):
+            yolotf.parse_cfg(text, dialect=dialect)
+
+
+@pytest.mark.parametrize(
+    ("layers", "alexeyab", "hank_ai"),
+    [
+        ("-1;-2", (1,), (1, 0)),
+        ("-1/-2", (1,), (1, 0)),
+        ("-1 - 2", (1,), (1,)),
+        ("-1-2", (1,), (1,)),
+        ("0 1", (1,), (0, 1)),
+        ("-1,-2,", None, (1, 0)),
+        ("-1,-2 # x, y", None, (1, 0)),
+    ],
+)
+def test_references_in_both_darknets(layers, alexeyab, hank_ai):
+    """In AlexeyAB's Darknet a comma at the end or in a comment adds layer 0, which is refused."""
+    text = f"{NET}{CONVOLUTION}{CONVOLUTION}[route]\nlayers={layers}\n"
+    network = yolotf.parse_cfg(text)
+    assert network.layers[2].inputs == hank_ai
+    assert len(network.warnings) == (alexeyab != hank_ai)
+    assert yolotf.parse_cfg(text, dialect="hank-ai").layers[2].inputs == hank_ai
+    if alexeyab is None:
+        with pytest.raises(yolotf.CfgError):
+            yolotf.parse_cfg(text, dialect="alexeyab")
+    else:
+        assert yolotf.parse_cfg(text, dialect="alexeyab").layers[2].inputs == alexeyab
+
+
+def test_points_in_a_list_of_integers_as_alexeyab():
+    """A real cfg has this; hank-ai's Darknet then has four steps with two scales."""
+    text = f"{NET}policy=steps\nsteps=12800.0,14400.0\nscales=.1,.1\n"
+    network = yolotf.parse_cfg(text)
+    (warning,) = network.warnings
+    messages.said(warning)
+    assert "steps=12800,14400\n" in network.to_cfg()
+    hank_ai = yolotf.parse_cfg(text, dialect="hank-ai")
+    assert "steps=12800,0,14400,0\n" in hank_ai.to_cfg()
+
+
+def test_error_names_both_readings_of_its_section():
+    text = f"{NET}{CONVOLUTION}{HEAD.replace('0,1,2', '0,1,2 ; 9')}"
+    with messages.refused(yolotf.CfgError, line=12, section="yolo"):
+        yolotf.parse_cfg(text)
+    assert yolotf.parse_cfg(text, dialect="alexeyab").heads[0].mask == (0, 1, 2)
+
+
+@pytest.mark.parametrize("line", ["fil ters=4", "filter s = 4 # x"])
+def test_key_with_blanks(line):
+    text = f"{NET}[convolutional]\n{line}\n"
+    network = yolotf.parse_cfg(text)
+    assert network.layers[0].filters == 4
+    (warning,) = network.warnings
+    messages.said(warning)
+    alexeyab, hank_ai = in_both_dialects(text)
+    assert (alexeyab.layers[0].filters, hank_ai.layers[0].filters) == (4, 1)
+    assert alexeyab.warnings == ()
+    (warning,) = hank_ai.warnings
+    messages.said(warning)
+
+
+@pytest.mark.parametrize(
+    ("line", "attribute", "value"),
+    [("activation=#leaky", "activation", "logistic"), ("filters=#8", "filters", 1)],
+)
+def test_value_that_is_a_comment_counts_as_not_written(line, attribute, value):
+    text = f"{NET}[convolutional]\n{line}\n"
+    network = yolotf.parse_cfg(text)
+    assert getattr(network.layers[0], attribute) == value
+    (warning,) = network.warnings
+    messages.said(warning)
+    assert yolotf.parse_cfg(text, dialect="hank-ai").warnings == ()
+    with pytest.raises(yolotf.CfgError):  # relu and 0 in AlexeyAB's
+        yolotf.parse_cfg(text, dialect="alexeyab")
+
+
+def test_comments_in_latin_1_and_windows_line_ends(tmp_path):
+    text = f"{NET}[convolutional] # größer\nfilters=8 # größe\nactivation=leaky # für v3\n"
+    file = tmp_path / "a.cfg"
+    file.write_bytes(text.replace("\n", "\r\n").encode("latin-1"))
+    layer = yolotf.parse_cfg(file, dialect="hank-ai").layers[0]
+    assert (layer.filters, layer.activation) == (8, "leaky")
+    assert len(yolotf.parse_cfg(file).warnings) == 2
+
+
 def test_mask_of_blanks():
     text = f"{NET}{CONVOLUTION}{HEAD.replace('mask=0,1,2', 'mask=0 1 2 # all')}"
     assert yolotf.parse_cfg(text).heads[0].mask == (0, 1, 2)
@@ -131,6 +287,52 @@ def test_to_cfg_is_read_alike_by_both():
     assert all(reread_network.layers[0].filters == 18 for reread_network in reread)
 
 
+def test_to_cfg_writes_numbers_and_words_that_both_read():
+    """hank-ai's Darknet stops at each of these lines."""
+    text = (
+        f"{NET}learning_rate=1e-3,0.0005\nbatch=+8 ; x\nhue=.1x\nB1=0.9\nsteps=1\npolicy=foo\n"
+        f"max_crop=448\n{CONVOLUTION}{HEAD}nms_kind=foo\niou_loss=foo\nshow_details=1\n"
+        "[shortcut]\nfrom=-2\nweights_type=per_layer\nweights_normalization=relu\n"
+    )
+    network = yolotf.parse_cfg(text)
+    written = network.to_cfg()
+    for line in (
+        *("learning_rate=0.001", "batch=8", "hue=.1", "policy=constant", "nms_kind=default"),
+        *("iou_loss=iou", "weights_type=per_feature"),
+    ):
+        assert f"{line}\n" in written
+    for key in ("B1", "steps", "max_crop", "show_details"):
+        assert f"\n{key}=" not in written
+    assert yolotf.parse_cfg(written, dialect="hank-ai").warnings == ()
+    reread = yolotf.parse_cfg(written)
+    assert reread.warnings == ()
+    assert reread.segments == network.segments
+    with pytest.raises(ValueError, match="dialect"):
+        network.to_cfg(dialect="darknet")
+
+
+def test_to_cfg_of_integers_with_an_exponent():
+    """AlexeyAB's Darknet reads 1e1 as 1 filter."""
+    network = yolotf.parse_cfg(f"{NET}[convolutional]\nfilters=1e1\n")
+    assert network.layers[0].filters == 1
+    assert "filters=1\n" in network.to_cfg()
+
+
+def test_to_cfg_for_alexeyabs_darknet_keeps_what_only_it_reads():
+    options = "max_crop=448\nmin_crop=224\nunsupervised=1\nfoo=1\n"
+    text = f"{NET}{options}{CONVOLUTION}{HEAD}show_details=1\n"
+    written = yolotf.parse_cfg(text).to_cfg(dialect="alexeyab")
+    for line in ("max_crop=448", "min_crop=224", "unsupervised=1", "show_details=1"):
+        assert f"{line}\n" in written
+    assert "foo" not in written
+
+
+def test_cornersnms_is_plain_suppression_in_both():
+    network = yolotf.parse_cfg(f"{NET}{CONVOLUTION}{HEAD}nms_kind=cornersnms\n")
+    assert network.heads[0].nms_kind == "default"
+    assert network.warnings == ()
+
+
 NOT_THERE = {"yolov2": "reorg", "yolov2-voc": "reorg", "vgg-16": "crop"}
 
 
@@ -139,31 +341,73 @@ NOT_THERE = {"yolov2": "reorg", "yolov2-voc": "reorg", "vgg-16": "crop"}
 def test_stock_networks_load_in_hank_ais_darknet(name):
     """Holds for the networks whose sections hank-ai's Darknet has."""
     network = yolotf.network(name)
-    refused = [why for _, why in hank_ai.refused_lines(network.sections)]
+    refused = [why for _, why, _ in hank_ai.refused_lines(network.sections)]
     if name in NOT_THERE:
         assert refused == [f"it has no section [{NOT_THERE[name]}]"]
     else:
         assert refused == []
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        (f"{NET};batch=1\n", 5),
-        (f"{NET}batch=8 ; x\n", 5),
-        (f"{NET}width=96\n", 5),
-        (f"{NET}max_crop=3\n", 5),
-        (f"{NET}learning_rate=1e-3\n", 5),
-        (f"{NET}[reorg]\nstride=2\n", 5),
-        (f"{NET}[maxpool]\npad=1\n", 6),
-        (f"{NET}{CONVOLUTION}[shortcut]\nfrom=-2\nweights_type=per_layer\n", 11),
-        (f"{NET.replace('64', '65', 1)}{CONVOLUTION}{HEAD}", 2),
-    ],
-)
-def test_lines_that_hank_ais_darknet_refuses(text, line):
+WITH_HEAD = f"{NET}{CONVOLUTION}{HEAD}"
+SHORTCUT = f"{NET}{CONVOLUTION}[shortcut]\nfrom=-1\n"
+# Lines, the one at which hank-ai's Darknet stops, and part of what it prints.
+STOPS = [
+    (f"{NET};batch=1\n", 5, "config line #5 from section [net] is unused or invalid"),
+    (f"{NET}batch=8 ; x\n", 5, 'key "batch" on line #5 should be numeric, but found "8 ; x"'),
+    (f"{NET}batch=1 6\n", 5, 'key "batch" on line #5 should be numeric, but found "1 6"'),
+    (f"{NET}batch=+8\n", 5, 'key "batch" on line #5 should be numeric, but found "+8"'),
+    (f"{NET}batch=8,9\n", 5, 'key "batch" on line #5 should be numeric, but found "8,9"'),
+    (f"{NET}batch=-\n", 5, "line #5: failed to parse numeric value"),
+    (f"{NET}batch= # x\n", 5, 'key "batch" on line #5 should be numeric, but found ""'),
+    (f"{NET}width=96\n", 5, 'duplicate key "width" in [net] at lines #2 and #5'),
+    (f"{NET}max_crop=3\n", 5, "config line #5 from section [net] is unused or invalid"),
+    (f"{NET}B1=0.9\n", 5, "config line #5 from section [net] is unused or invalid"),
+    (f"{NET}step=3\n", 5, "config line #5 from section [net] is unused or invalid"),
+    (f"{NET}policy=exp\nsteps=3\n", 6, "config line #6 from section [net] is unused or invalid"),
+    (f"{NET}policy=foo\n", 5, 'learning rate policy "foo" is not supported'),
+    (f"{NET}policy=steps\n", 5, "STEPS policy must have steps and scales in cfg file"),
+    (f"{NET}learning_rate=1e-3\n", 5, 'key "learning_rate" on line #5 should be numeric'),
+    (f"{NET}[reorg]\nstride=2\n", 5, 'layer name "reorg" is not supported'),
+    (f"{NET}[ maxpool ]\n", 5, 'layer name " maxpool " is not supported'),
+    (f"{NET}[empty]\n", 5, 'layer type "empty" not recognized on line #5'),
+    (f"{NET}[maxpool]\npad=1\n", 6, "config line #6 from section [maxpool] is unused or invalid"),
+    (f"{NET}[cost]\ntype=l1\n", 6, 'cost type "l1" is not supported'),
+    (f"{SHORTCUT}weights_type=per_layer\n", 11, 'weights type "per_layer" is not supported'),
+    (f"{SHORTCUT}activation=le aky\n", 11, 'activation name "le aky" is not supported'),
+    (
+        f"{NET}{CONVOLUTION}[route]\nlayers=- 1\n",
+        10,
+        "route layer at line #9 must specify input layers",
+    ),
+    (f"{NET}{CONVOLUTION}[sam]\nfrom=-1,-1\n", 10, 'key "from" on line #10 should be numeric'),
+    (
+        f"{NET}{CONVOLUTION}[sam]\nfrom=-1\nactivation=mish\n",
+        11,
+        "does not support SWISH or MISH activation",
+    ),
+    (f"{WITH_HEAD}nms_kind=greedy nms\n", 14, 'NMS kind "greedy nms" is not supported'),
+    (f"{WITH_HEAD}iou_loss=foo\n", 14, 'IoU loss "foo" is not supported'),
+    (
+        f"{WITH_HEAD}show_details=1\n",
+        14,
+        "config line #14 from section [yolo] is unused or invalid",
+    ),
+    (
+        f"{WITH_HEAD}counters_per_class=1 2\n",
+        14,
+        "number of values in counters_per_class=2 doesn't match classes=1",
+    ),
+    (WITH_HEAD.replace("64", "65", 1), 2, "must be divisible by 32 for YOLO networks"),
+    (f"\ufeff{NET}", 1, "cannot add a configuration line without a section at line #2"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "printed"), STOPS)
+def test_lines_that_hank_ais_darknet_refuses(text, line, printed):
     sections = cfg.read_sections(text, source="a.cfg", dialect="hank-ai")
     (refused_line,) = hank_ai.refused_lines(sections, text)
     assert refused_line.line == line
+    assert refused_line.says in printed
     messages.said(refused_line.why)
 
 

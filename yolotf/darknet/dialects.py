@@ -1,29 +1,109 @@
 """How the two Darknet forks in use read the same cfg differently.
 
-AlexeyAB's Darknet drops all blanks and only supports comments on lines of their own
-(src/parser.c:1800, src/utils.c:424). hank-ai's, the maintained fork, ends values and section names
-at `#`, separates the numbers of a list at any character that is not a digit, and stops at anything
-it does not expect (src-lib/darknet_cfg.cpp:113, 181, 338, 600, of June 2026).
+AlexeyAB's Darknet drops all blanks, only supports comments on lines of their own and separates the
+numbers of a list at commas (src/parser.c:1800, src/utils.c:424). hank-ai's, the maintained fork,
+ends values and section names at `#`, separates the numbers of a list at any character that cannot
+be part of a number, and stops at anything it does not expect (src-lib/darknet_cfg.cpp:113, 181,
+338, 600, of June 2026).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Literal, NamedTuple
+
+from yolotf.darknet.activations import ACTIVATIONS
 
 Dialect = Literal["alexeyab", "hank-ai"]
 
 NAMES: dict[str, str] = {"alexeyab": "AlexeyAB's Darknet", "hank-ai": "hank-ai's Darknet"}
 
+_BLANKS = " \t\r\n"
 _SECTION = re.compile(r"\[(?P<name>.+)\]")
-PLAIN_NUMBER = re.compile(r"[-.\d]+", re.ASCII)
+_KEY = re.compile(r"[^#= \t]+")
+_PLAIN_NUMBER = re.compile(r"-?(\d[-.\d]*|\.\d[-.\d]*)", re.ASCII)
 _NUMBER_LIST = re.compile(r"[-+.,\deE]*", re.ASCII)
 _GAP = re.compile(r"[-.\d][ \t]+[-.\d]", re.ASCII)
+_AFTER_SEMICOLON = re.compile(";[^,]*")
 
-LISTS = frozenset(
-    {"anchors", "counters_per_class", "from", "layers", "mask", "scales", "seq_scales", "steps"}
+
+class _ListSyntax(NamedTuple):
+    """How the numbers of a list are written."""
+
+    parts: re.Pattern[str]
+    """What hank-ai's Darknet takes for a number (darknet_cfg.cpp:338, 400)."""
+    number: re.Pattern[str]
+    """The number at the start of such a part, or between two commas (atoi, atof)."""
+
+
+_INTEGERS = _ListSyntax(re.compile(r"[-\d]+", re.ASCII), re.compile(r"[-+]?\d+", re.ASCII))
+_FLOATS = _ListSyntax(
+    re.compile(r"[-.\d]+", re.ASCII),
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII),
 )
+_LISTS: dict[str, _ListSyntax] = {
+    **dict.fromkeys(("counters_per_class", "from", "layers", "mask", "steps"), _INTEGERS),
+    **dict.fromkeys(("anchors", "scales", "seq_scales"), _FLOATS),
+}
+LISTS = frozenset(_LISTS)
 """Keys whose value is a list of numbers."""
+
+
+class Words(NamedTuple):
+    """The values of a key whose value is a word.
+
+    Attributes:
+        known: the words; hank-ai's Darknet stops at others (darknet_enums.cpp:83).
+        kind: what it calls them when it refuses another word.
+        fallback: what AlexeyAB's Darknet takes another word for; None if it is an error, or if
+            yolotf refuses the word.
+    """
+
+    known: frozenset[str]
+    kind: str
+    fallback: str | None = None
+
+
+_OVERLAPS = Words(frozenset({"iou", "mse", "giou", "diou", "ciou"}), "IoU loss", "iou")
+WORDS: dict[str, Words] = {
+    "activation": Words(ACTIVATIONS, "activation name"),
+    "iou_loss": _OVERLAPS,
+    "iou_thresh_kind": _OVERLAPS,
+    "nms_kind": Words(
+        frozenset({"default", "greedynms", "diounms", "cornersnms"}), "NMS kind", "default"
+    ),
+    "policy": Words(
+        frozenset({"random", "poly", "constant", "step", "exp", "sigmoid", "steps", "sgdr"}),
+        "learning rate policy",
+        "constant",
+    ),
+    "type": Words(frozenset({"sse", "masked", "smooth"}), "cost type", "sse"),
+    "weights_normalization": Words(
+        frozenset({"none", "relu", "avg_relu", "softmax"}), "weights normalization"
+    ),
+    "weights_type": Words(frozenset({"none", "per_feature", "per_channel"}), "weights type"),
+    "yolo_point": Words(
+        frozenset({"center", "left_top", "right_bottom"}), "YOLO point type", "center"
+    ),
+}
+TEXTS = frozenset({*WORDS, "lstm_activation", "map", "tree"})
+"""Keys whose value is a word or a path. All others are numbers."""
+_REALS = (
+    "B1 B2 adversarial_lr alpha angle aspect assisted_excitation badlabels_rejection_percentage "
+    "beta beta_nms class_scale clip cls_normalizer coord_scale decay delta_normalizer dot "
+    "dropblock_size_abs dropblock_size_rel ema_alpha eps exposure gamma hue ignore_thresh "
+    "iou_normalizer iou_thresh jitter kappa label_smooth_eps learning_rate learning_rate_min "
+    "loss_scale mask_scale max_chart_loss max_delta mean momentum noobject_scale "
+    "num_sigmas_reject_badlabels obj_normalizer object_scale power probability random ratio resize "
+    "resize_step saturation scale scale_x_y shift sim_thresh spatial std temperature thresh "
+    "time_normalizer track_ciou_norm truth_thresh uc_normalizer workspace_size_limit_MB"
+)
+"""Keys whose number may have an exponent in AlexeyAB's Darknet; others are integers."""
+_MAX_EXPONENT = 39
+_COUNTED_IN_COMMENTS = frozenset({"from", "layers"})
+"""Lists whose commas AlexeyAB's Darknet counts even after a `#` (parser.c:943, 1076)."""
 
 
 def check_dialect(dialect: str | None) -> None:
@@ -33,10 +113,28 @@ def check_dialect(dialect: str | None) -> None:
 
 
 class Reading(NamedTuple):
-    """A value, and a sentence with both readings if the two forks read it differently."""
+    """A value, and a sentence with both readings if the two forks read it differently.
 
-    value: str
+    The value is None if the line counts as not written.
+    """
+
+    value: str | None
     difference: str = ""
+
+
+def is_key(written: str) -> bool:
+    """Whether hank-ai's Darknet takes the text before `=` as a key; it ignores other lines."""
+    return _KEY.fullmatch(written.strip(_BLANKS)) is not None
+
+
+def value_of_hank_ai(raw: str) -> str:
+    """The value that hank-ai's Darknet reads from the text after `=`."""
+    return raw.partition("#")[0].strip(_BLANKS)
+
+
+def is_plain_number(value: str) -> bool:
+    """Whether hank-ai's Darknet reads the value as a number (darknet_cfg.cpp:105)."""
+    return _PLAIN_NUMBER.fullmatch(value) is not None
 
 
 def section_name(line: str) -> str | None:
@@ -53,32 +151,21 @@ def read_value(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
         key: the key, which both forks read the same way.
         raw: the text after `=`.
         joined: the same text without blanks, as AlexeyAB's Darknet reads it.
-        dialect: the fork to follow; None for hank-ai's, with a description of where AlexeyAB's
-            differs.
+        dialect: the fork to follow; None for what the cfg's author will have meant, with a
+            description of what either fork reads.
     """
     if dialect == "alexeyab":
-        return Reading(joined)
-    before = raw.partition("#")[0].strip()
-    if not before:
+        return Reading(_AFTER_SEMICOLON.sub("", joined) if key in LISTS else joined)
+    if raw.startswith("#"):
+        return Reading(
+            None,
+            f"{key}={shortened(raw.strip())} counts as not written, as in {_HANK}; {_ALEXEY} takes "
+            "the comment as the value",
+        )
+    if not value_of_hank_ai(raw):
         return Reading(joined)
     if key in LISTS:
-        numbers = joined.partition("#")[0]
-        if not _GAP.search(before):
-            if "," not in joined.partition("#")[2]:
-                return Reading(numbers)
-            return Reading(
-                numbers,
-                f"{key}={shortened(raw.strip())} is read as {shortened(numbers)}, as by {_HANK}; "
-                f"{_ALEXEY} also counts the commas in the comment",
-            )
-        separated = ",".join(PLAIN_NUMBER.findall(before))
-        if separated == numbers:
-            return Reading(numbers)
-        return Reading(
-            separated,
-            f"{key}={shortened(before)} is read as {shortened(separated)}, as by {_HANK}; "
-            f"{_ALEXEY} drops blanks and reads {shortened(numbers)}",
-        )
+        return _read_list(key, raw, joined, dialect)
     if "#" not in joined:
         return Reading(joined)
     value = joined.partition("#")[0]
@@ -88,6 +175,93 @@ def read_value(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
         value,
         f"{key}={shortened(raw.strip())} is read as {shortened(value)}, as by {_HANK}; "
         f"{_ALEXEY} takes the comment as part of the value",
+    )
+
+
+def _read_list(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
+    """The numbers of a list, separated by commas.
+
+    Without a dialect, numbers that commas separate are read as AlexeyAB's Darknet reads them
+    (hank-ai's reads the integers 100.0,200.0 as 100,0,200,0), and other lists as hank-ai's.
+    """
+    syntax = _LISTS[key]
+    numbers = hank_ai_numbers(key, raw)
+    before = joined.partition("#")[0]
+    counted = joined if key in _COUNTED_IN_COMMENTS else before
+    if syntax is _FLOATS:
+        counted = counted.rstrip(",")  # each list has a length of its own, beyond which none count
+    alexeyab = [
+        match[0] if (match := syntax.number.match(part)) else "0" for part in counted.split(",")
+    ]
+    if not numbers or _equal(numbers, alexeyab) or not (before.isascii() and before.isprintable()):
+        return Reading(before)
+    there, here = ",".join(numbers), ",".join(alexeyab)
+    written = f"{key}={shortened(raw.strip())} is read as"
+    separated = not _GAP.search(raw.partition("#")[0]) and all(
+        _FLOATS.number.fullmatch(part) for part in counted.split(",")
+    )
+    if separated and dialect is None:
+        return Reading(
+            here, f"{written} {shortened(here)}, as by {_ALEXEY}; {_HANK} reads {shortened(there)}"
+        )
+    return Reading(
+        there,
+        f"{written} {shortened(there)}, as by {_HANK}; {_ALEXEY} drops blanks, separates at commas "
+        f"and reads {shortened(here)}",
+    )
+
+
+def hank_ai_numbers(key: str, raw: str) -> list[str]:
+    """The numbers that hank-ai's Darknet reads from a list; a lone sign or point ends it."""
+    syntax = _LISTS[key]
+    numbers = []
+    for part in syntax.parts.findall(value_of_hank_ai(raw)):
+        number = syntax.number.match(part)
+        if number is None:
+            break
+        numbers.append(number[0])
+    return numbers
+
+
+def _equal(numbers: Sequence[str], others: Sequence[str]) -> bool:
+    return len(numbers) == len(others) and all(
+        float(number) == float(other) for number, other in zip(numbers, others, strict=True)
+    )
+
+
+def written_for_both(key: str, value: str) -> str:
+    """The value as both forks read it alike, e.g. without exponents (darknet_cfg.cpp:105)."""
+    if words := WORDS.get(key):
+        if (key, value) == ("weights_type", "per_layer"):
+            return "per_feature"
+        return words.fallback if words.fallback and value not in words.known else value
+    if key in TEXTS:
+        return value
+    if key in LISTS:
+        number = _LISTS[key].number
+        return ",".join(_plain(part, number) for part in value.split(","))
+    return _plain(value, _FLOATS.number if key in _REALS.split() else _INTEGERS.number)
+
+
+def _plain(value: str, pattern: re.Pattern[str]) -> str:
+    """The number at the start of a value, in digits; a value without one is unchanged."""
+    match = pattern.match(value)
+    if match is None:
+        return value
+    number = match[0].removeprefix("+")
+    if "e" not in number.lower():
+        return number
+    decimal = Decimal(repr(float(number)))
+    # Other numbers are 0 or infinite as floats in Darknet.
+    is_float = decimal.is_finite() and abs(decimal.adjusted()) < _MAX_EXPONENT
+    return format(decimal, "f") if is_float else value
+
+
+def key_difference(written: str, key: str, section: str) -> str:
+    """How the two forks read a line with blanks in its key."""
+    return (
+        f"{shortened(written.strip())} is read as {key}= of [{section}], as by {_ALEXEY}, which "
+        f"drops blanks; {_HANK} ignores the line"
     )
 
 
@@ -202,6 +376,26 @@ def hank_ai_keys(section: str) -> frozenset[str]:
     """The keys that hank-ai's Darknet reads in `[section]`."""
     full = full_name(section)
     return frozenset(f"{_KEYS[full]} {'' if full == 'net' else _EVERY_LAYER}".split())
+
+
+_POLICY_KEYS = {
+    "step": frozenset({"step", "scale"}),
+    "steps": frozenset({"steps", "scales", "seq_scales"}),
+    "sgdr": frozenset({"steps", "scales", "seq_scales"}),
+    "exp": frozenset({"gamma"}),
+    "sigmoid": frozenset({"gamma", "step"}),
+}
+"""The keys of `[net]` that a `policy=` reads (parser.c:1247, darknet_cfg.cpp:1356)."""
+
+
+def unread_keys(section: str, values: Mapping[str, str]) -> frozenset[str]:
+    """The keys of `[section]` that neither fork reads because of the section's other values."""
+    if full_name(section) != "net":
+        return frozenset()
+    read = _POLICY_KEYS.get(values.get("policy", "constant"), frozenset())
+    unread = frozenset().union(*_POLICY_KEYS.values()) - read
+    adam = re.match(r"[-+]?0*[1-9]", values.get("adam", "0"), re.ASCII)
+    return unread if adam else unread | {"B1", "B2", "eps"}
 
 
 def known_keys(section: str) -> frozenset[str] | None:

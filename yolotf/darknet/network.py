@@ -159,9 +159,18 @@ class Network:
         place = f"section {layer.index} [{layer.type}]"
         return f"{place} of {self.name}" if self.name else f"{place} ({self.source}:{layer.line})"
 
-    def to_cfg(self) -> str:
-        """A cfg that both forks of Darknet read as this network, without unknown keys."""
-        return sections_to_cfg(self.sections)
+    def to_cfg(self, *, dialect: Dialect | None = None) -> str:
+        """A cfg that both forks of Darknet read as this network, without unknown keys.
+
+        Args:
+            dialect: `alexeyab` to also write the options that only AlexeyAB's Darknet reads:
+                `max_crop`, `min_crop`, `unsupervised` and `show_details`.
+
+        Raises:
+            ValueError: `dialect` is unknown.
+        """
+        dialects.check_dialect(dialect)
+        return sections_to_cfg(self.sections, dialect)
 
     def resized(
         self, size: int | tuple[int, int] | None = None, channels: int | None = None
@@ -323,19 +332,41 @@ def parse_text(
     warnings = Warnings(source, limits)
     sections = read_sections(text, source=source, warnings=warnings, limits=limits, dialect=dialect)
     if dialect == "hank-ai":
-        for line, why in hank_ai.refused_lines(sections, text):
-            warnings.add(line, f"{dialects.NAMES[dialect]} stops here: {why}")
+        for line, why, says in hank_ai.refused_lines(sections, text):
+            warnings.add(line, f'{dialects.NAMES[dialect]} stops here: {why}; it says "{says}"')
         for line, why in hank_ai.heads_without_detections(sections):
             warnings.add(line, f"{dialects.NAMES[dialect]} reads this, but {why}")
     sections = _renamed_reorg(sections, warnings)
-    return resolve(
-        sections,
-        source=source,
-        name=name,
-        size=size,
-        channels=channels,
-        ignored=warnings.all(),
-        limits=limits,
+    try:
+        return resolve(
+            sections,
+            source=source,
+            name=name,
+            size=size,
+            channels=channels,
+            ignored=warnings.all(),
+            limits=limits,
+        )
+    except CfgError as error:
+        if (reading := _reading_near(error, sections, warnings)) is None:
+            raise
+        raise type(error)(f"{error.message}; {reading}", **error.facts) from None
+
+
+def _reading_near(error: CfgError, sections: Sequence[Section], warnings: Warnings) -> str | None:
+    """What the two forks read differently in the section of an error, if anything."""
+    line = error.facts.get("line")
+    if not isinstance(line, int):
+        return None
+    start = max((section.line for section in sections if section.line <= line), default=1)
+    end = min((section.line for section in sections if section.line > line), default=None)
+    return next(
+        (
+            sentence
+            for number, sentence in warnings.readings
+            if start <= number and (end is None or number < end)
+        ),
+        None,
     )
 
 

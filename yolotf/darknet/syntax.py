@@ -69,7 +69,11 @@ class Section:
 
 
 class Warnings:
-    """Warnings about a cfg; those beyond the limit are counted but not kept."""
+    """Warnings about a cfg; those beyond the limit are counted but not kept.
+
+    Attributes:
+        readings: the line and the sentence of each line that the two forks read differently.
+    """
 
     def __init__(self, source: str, limits: Limits = DEFAULT, *, has_lines: bool = True) -> None:
         self.source = source
@@ -77,6 +81,7 @@ class Warnings:
         self.limit = limits.warnings
         self.sentences: list[str] = []
         self.omitted = 0
+        self.readings: list[tuple[int, str]] = []
 
     def add(self, line: int, message: str) -> None:
         """Adds `message` about `line`."""
@@ -85,6 +90,12 @@ class Warnings:
         else:
             place = f"{self.source}:{line}" if self.has_lines else self.source
             self.sentences.append(printable(f"{place}: {message}"))
+
+    def add_reading(self, line: int, readings: str) -> None:
+        """Adds how the two forks read `line`."""
+        sentence = f"{readings}; pass dialect= to choose"
+        self.add(line, sentence)
+        self.readings.append((line, printable(f"{self.source}:{line}: {sentence}")))
 
     def all(self) -> tuple[str, ...]:
         """The warnings in order; the last one says how many were omitted."""
@@ -138,7 +149,7 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
         _refuse_size(size, limits, name)
         content = start + file.read(-1 if limits.size_bytes is None else limits.size_bytes)
     _refuse_size(len(content), limits, name)
-    return content.decode("utf-8-sig", "backslashreplace"), name
+    return content.decode("utf-8", "backslashreplace"), name
 
 
 _START = 65536
@@ -212,7 +223,8 @@ def read_sections(
     """Splits cfg text into sections; adds ignored lines to `warnings`.
 
     `dialect` is the fork to follow where the two read a line differently (see
-    `yolotf.darknet.dialects`); None: hank-ai's, with a warning that states both readings.
+    `yolotf.darknet.dialects`); None: nearly always hank-ai's, with a warning that states both
+    readings.
     """
     warnings = Warnings(source, limits) if warnings is None else warnings
     sections: list[Section] = []
@@ -264,11 +276,21 @@ def read_sections(
         if not equals or not value or not key:
             warnings.add(line, f"ignored, not key=value: {_quoted(raw, stripped)}")
             continue
+        written_key, _, raw_value = raw.partition("=")
+        if not dialects.is_key(written_key):
+            if dialect == "hank-ai":
+                if "#" not in written_key:
+                    warnings.add(line, f"ignored, not key=value: {raw.strip()[:_SHOWN]!r}")
+                continue
+            if dialect is None and key in (dialects.known_keys(name) or ()):
+                warnings.add_reading(line, dialects.key_difference(raw, key, name))
+        reading = dialects.read_value(key, raw_value, value, dialect)
+        if reading.difference and dialect is None and key not in keys:
+            warnings.add_reading(line, reading.difference)
+        if reading.value is None:
+            continue
         if key in keys:
             warnings.add(line, f"ignored, {key[:_SHOWN]}= is set earlier in [{name}]")
-        reading = dialects.read_value(key, raw.partition("=")[2], value, dialect)
-        if reading.difference and dialect is None and key not in keys:
-            warnings.add(line, f"{reading.difference}; pass dialect= to choose")
         keys.add(key)
         options.append(Option(key, reading.value, line))
         if limits.options is not None and len(options) > limits.options:
@@ -312,7 +334,7 @@ def _section_name(
     if dialect == "alexeyab" or commented is None:
         raise unknown_section(stripped, line, source, commented=commented)
     if dialect is None:
-        warnings.add(line, dialects.section_difference(raw.strip(), commented))
+        warnings.add_reading(line, dialects.section_difference(raw.strip(), commented))
     return commented
 
 
@@ -348,20 +370,31 @@ def unknown_section(
     )
 
 
-def sections_to_cfg(sections: Iterable[Section]) -> str:
+def sections_to_cfg(sections: Iterable[Section], dialect: str | None = None) -> str:
     """The cfg text of sections, with options in their order.
 
-    Leaves out what neither AlexeyAB's nor hank-ai's Darknet reads: keys set a second time, and
-    unknown keys, at which hank-ai's stops.
+    Left out are keys set a second time and keys that no Darknet reads, at which hank-ai's stops.
+    Numbers are written in digits, as hank-ai's needs them.
+
+    Args:
+        sections: the sections.
+        dialect: `alexeyab` to also write the keys that only AlexeyAB's Darknet reads.
     """
     blocks = []
     for section in sections:
         lines = [f"[{section.name}]"]
-        read = dialects.known_keys(section.name)
-        written = dict[str, str]()
+        known = dialects.known_keys(section.name)
+        if known is not None and dialect != "alexeyab":
+            known = dialects.hank_ai_keys(section.name)
+        values = dict[str, str]()
         for option in section.options:
-            if read is None or option.key in read:
-                written.setdefault(option.key, option.value)
-        lines += [f"{key}={value}" for key, value in written.items()]
+            if known is None or option.key in known:
+                values.setdefault(option.key, option.value)
+        unread = dialects.unread_keys(section.name, values)
+        lines += [
+            f"{key}={dialects.written_for_both(key, value)}"
+            for key, value in values.items()
+            if key not in unread
+        ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks) + "\n"

@@ -121,7 +121,7 @@ class Classifier:
             classes: number of classes; None: the network's own.
             class_names: a list, or a file with one name per line.
             resize: how an image becomes the network's input: "crop" (center crop, as `darknet
-                classifier` of AlexeyAB and hank-ai), "letter_box" (the whole image, padded with
+                classifier` of AlexeyAB), "letter_box" (the whole image, padded with
                 gray, as pjreddie's) or "stretch" (the whole image, proportions not kept, as
                 darknet.py). Use the one the network was trained with.
             batch_size: how many images of a list are computed at once.

@@ -15,7 +15,7 @@ Resize = Literal["crop", "letter_box", "stretch", "darknet", "opencv"]
 """How an image becomes a classifier's input.
 
 * `crop`: scales the shorter side to the network's width and crops the center: `darknet classifier
-  predict` and `valid` of AlexeyAB and hank-ai (classifier.c, `resize_min` and `crop_image`).
+  predict` and `valid` of AlexeyAB (classifier.c, `resize_min` and `crop_image`).
 * `letter_box`: scales the whole image, keeping its proportions, and pads it with 0.5: pjreddie's
   `darknet classifier predict` and `darknet classify` (examples/classifier.c, `letterbox_image`).
 * `stretch`: scales the whole image without keeping its proportions: AlexeyAB's

@@ -149,6 +149,8 @@ class Yolo(Head):
         new_coords = options.flag("new_coords")
         _check_activation(before, options, place, new_coords)
         nms_kind = options.text("nms_kind", "default")
+        if nms_kind == "cornersnms":
+            nms_kind = "default"  # it compares the same overlap (box.c:894)
         if nms_kind not in NMS_KINDS:
             before.warn(
                 options.section,
