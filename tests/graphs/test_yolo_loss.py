@@ -1,13 +1,10 @@
 """Darknet's loss against its loops in plain Python, and networks that learn by it."""
 
-import os
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers
 from support import yolo_loss_by_hand as hand
 from support.cfgs import conv, net, normalized, yolo
 from support.messages import refused
@@ -145,17 +142,3 @@ def test_a_network_learns(start, tmp_path):
     np.testing.assert_allclose(
         again.predict(images[:2], verbose=0), model.predict(images[:2], verbose=0), atol=1e-5
     )
-
-
-ONEDNN = [
-    {"TF_ENABLE_ONEDNN_OPTS": "0"},
-    {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-]
-
-
-@pytest.mark.skipif("YOLOTF_ONE_PROCESSOR" in os.environ, reason="this is that process")
-@pytest.mark.parametrize("environment", ONEDNN, ids=["no onednn", "avx2"])
-def test_a_network_learns_on_other_processors(environment):
-    only = "learns and nothing or yolov4"  # from a backbone: the same operations
-    printed = helpers.run_tests(__file__, only, YOLOTF_ONE_PROCESSOR="1", **environment)
-    assert "3 passed" in printed

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import yolotf
-from support import helpers, numpy_loader, recurrent_by_hand
 from support import networks_of_sections as sections
+from support import numpy_loader, recurrent_by_hand
 from support.cfgs import conv, net, normalized, yolo
 from yolotf.models.keras_module import keras
 from yolotf.weights import layout
@@ -156,10 +156,3 @@ def test_plain_keras_reads_a_drawn_model(tmp_path):
     maximum, imported = json.loads(done.stdout)
     assert maximum == pytest.approx(np.sqrt(2 / 27))
     assert not imported
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(LEGACY, reason="this is that process")
-def test_tf_keras_draws_the_same():
-    only = "seeds or anew or lstm or flipped or local"
-    assert " passed" in helpers.run_tests(__file__, only, TF_USE_LEGACY_KERAS="1")

@@ -1222,15 +1222,6 @@ def test_trident_shares_kernels_between_dilations(shared):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(LEGACY, reason="this is that process")
-def test_all_sections_are_the_same_with_tf_keras():
-    printed = helpers.run_tests(__file__, "test_section", TF_USE_LEGACY_KERAS="1")
-    assert " passed" in printed
-    skipped = [line for line in printed.splitlines() if line.startswith("SKIPPED")]
-    assert all(line.endswith(helpers.NO_SHARED) for line in skipped), skipped
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(LEGACY, reason="of Keras 3")
 def test_saved_models_load_in_a_process_that_never_parsed_a_cfg(tmp_path):
     network = parse(EVERYTHING, (3, 28, 36))
@@ -1254,15 +1245,6 @@ def test_saved_models_load_in_a_process_that_never_parsed_a_cfg(tmp_path):
         capture_output=True,
     )
     same(np.load(tmp_path / "y.npy"), np.asarray(model(x, training=False)))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(LEGACY, reason="one process is enough")
-def test_training_does_not_need_onednn():
-    # TensorFlow: "Gradients for grouped convolutions are not supported on CPU", and "Current CPU
-    # implementations do not yet support dilation rates larger than 1".
-    only = "test_section_convolution_has_the_gradient or test_section_model_trains"
-    assert "16 passed" in helpers.run_tests(__file__, only, TF_ENABLE_ONEDNN_OPTS="0")
 
 
 def test_other_backends_than_tensorflow_are_refused(monkeypatch):

@@ -203,12 +203,6 @@ def test_model_without_a_graph_is_not_compared(weights):
     assert len(warnings_of(built, weights, network())) == 1
 
 
-@pytest.mark.skipif(LEGACY, reason="this is that process")
-def test_tf_keras_models_are_compared_alike():
-    pytest.importorskip("tf_keras")
-    helpers.run_tests(__file__, "", TF_USE_LEGACY_KERAS="1")
-
-
 @pytest.mark.skipif(not LEGACY, reason="of tf_keras")
 def test_tensorflow_function_of_tf_keras_is_warned_of(weights):
     built = model(lambda x, stride: tf.nn.space_to_depth(x, stride))

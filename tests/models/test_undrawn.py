@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import yolotf
-from support import helpers, messages, numpy_loader
+from support import messages, numpy_loader
 from support.cfgs import conv, net, normalized, yolo
 from yolotf.models.keras_module import keras
 
@@ -282,10 +282,3 @@ def test_build_casts_to_the_given_type(dtype, tmp_path):
     (values, *_), (exact, *_) = half.get_weights(), whole.get_weights()
     assert values.dtype == ("float32" if "mixed" in dtype else dtype)
     np.testing.assert_allclose(values.astype(np.float32), exact, rtol=2**-8)
-
-
-@pytest.mark.slow
-@KERAS_3
-def test_tf_keras_models_are_built_with_a_file_alike():
-    only = "built_with or build_refuses or build_warns"
-    assert "4 passed" in helpers.run_tests(__file__, only, TF_USE_LEGACY_KERAS="1")

@@ -6,9 +6,11 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,25 +39,34 @@ def shared_params(values: Callable[[], Iterable[Any]], identify: Callable[[Any],
     return [pytest.param(value, id=identify(value), marks=pytest.mark.shared) for value in values()]
 
 
-def run_tests(file: str, only: str, **environment: str) -> str:
-    """Runs the tests of a file in another process, which must succeed; returns pytest's output.
+def run_tests(only: Mapping[str, str], **environment: str) -> Counter[str]:
+    """Runs tests in another process, where all must pass; returns how many did in each file.
+
+    Tests may only be skipped because there is no shared folder.
 
     Args:
-        file: the file of tests.
-        only: an expression for pytest's `-k`.
+        only: an expression for pytest's `-k` for each file, as a path below `tests`; "" for all.
         environment: additional environment variables.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", file]
+    tests, root = map(Path, PYTHONPATH)
+    words = [
+        f"({Path(file).name} and ({words}))" if words else Path(file).name
+        for file, words in only.items()
+    ]
+    command = [sys.executable, "-m", "pytest", "-q", "-rsp", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*command, "-k", only] if only else command,
+        [*command, *(str(tests / file) for file in only), "-k", " or ".join(words)],
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(PYTHONPATH)},
-        cwd=PYTHONPATH[-1],
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
-    return done.stdout
+    lines = done.stdout.splitlines()
+    skipped = [line for line in lines if line.startswith("SKIPPED") and NO_SHARED not in line]
+    assert not skipped, skipped
+    return Counter(re.findall(r"^PASSED tests/(\S+?)::", done.stdout, re.MULTILINE))
 
 
 def inventory() -> list[dict[str, str]]:
