@@ -12,7 +12,11 @@ from PIL import Image
 import yolotf
 
 # With decode, the model outputs boxes (relative to the input, 0..1) and scores, not raw heads.
-print(yolotf.convert("yolov4-tiny.weights", "yolov4-tiny", "yolov4-tiny.onnx", decode=True))
+# A file that exists is not replaced.
+conversion = yolotf.convert(
+    "yolov4-tiny.weights", "yolov4-tiny", "yolov4-tiny.onnx", decode=True, overwrite=False
+)
+print(conversion)
 
 session = onnxruntime.InferenceSession("yolov4-tiny.onnx", providers=["CPUExecutionProvider"])
 with Image.open("bus.jpg") as opened:

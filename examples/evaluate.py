@@ -4,15 +4,16 @@ yolotf demo && cd demo-output
 python ../examples/evaluate.py
 """
 
+import tempfile
 from pathlib import Path
 
 from PIL import Image
 
 import yolotf
 
-# A data set in Darknet's layout. Confident detections stand in for labels made by hand.
-folder = Path("set")
-folder.mkdir(exist_ok=True)
+# A data set in Darknet's layout, in a new folder. Confident detections stand in for labels made by
+# hand.
+folder = Path(tempfile.mkdtemp(prefix="set-", dir="."))
 labeler = yolotf.Detector("yolov4-tiny", "yolov4-tiny.weights", score_threshold=0.6)
 for name in ("bus.jpg", "zidane.jpg"):
     with Image.open(name) as opened:
@@ -20,10 +21,10 @@ for name in ("bus.jpg", "zidane.jpg"):
         (folder / name).with_suffix(".txt").write_text(
             labeler(name).to_yolo((opened.height, opened.width))
         )
-(folder / "valid.txt").write_text("set/bus.jpg\nset/zidane.jpg\n")
-(folder / "obj.data").write_text("classes=80\nvalid=set/valid.txt\nnames=coco.names\n")
+(folder / "valid.txt").write_text(f"{folder}/bus.jpg\n{folder}/zidane.jpg\n")
+(folder / "obj.data").write_text(f"classes=80\nvalid={folder}/valid.txt\nnames=coco.names\n")
 
-score = yolotf.evaluate("yolov4-tiny", "yolov4-tiny.weights", "set/obj.data")
+score = yolotf.evaluate("yolov4-tiny", "yolov4-tiny.weights", folder / "obj.data")
 for row in score.classes:
     if row.truths:
         print(f"{row.name}: AP {row.ap:.2f}, {row.tp} of {row.truths} found, {row.fp} false")

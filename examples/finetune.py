@@ -133,10 +133,14 @@ def main() -> None:
     official = options.demo / "yolov4-tiny.weights"
     if not official.exists():
         parser.error(f"{official} does not exist; `yolotf demo` creates it")
+    backbone = options.folder / "yolov4-tiny.conv.29"
+    cfg, weights = options.folder / "mine.cfg", options.folder / "mine.weights"
+    for path in (backbone, cfg, weights):
+        if path.exists():
+            parser.error(f"{path} exists; move it, or name another folder with --folder")
     keras.utils.set_random_seed(0)
 
     # The first 29 layers, as `darknet partial` cuts them.
-    backbone = options.folder / "yolov4-tiny.conv.29"
     whole = yolotf.build_model(yolotf.network("yolov4-tiny"), weights=official)
     yolotf.save_darknet_weights(whole, backbone, upto=29)
 
@@ -154,7 +158,6 @@ def main() -> None:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9  # 0.99 would hardly change in a few hundred steps
 
-    cfg, weights = options.folder / "mine.cfg", options.folder / "mine.weights"
     cfg.write_text(network.to_cfg(), encoding="utf-8")
     yolotf.save_darknet_weights(model, weights)
     before = count_detected(yolotf.Detector(cfg, weights, class_names=NAMES), photos)

@@ -4,6 +4,7 @@ yolotf demo && cd demo-output
 python ../examples/reload.py
 """
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +16,11 @@ with ThreadPoolExecutor(4) as pool:
     detector.reload("yolov4-tiny.weights")  # running requests finish with the old weights
     print({len(answer.result()) for answer in answers}, "detections an image")
 
-Path("broken.weights").write_bytes(Path("yolov4-tiny.weights").read_bytes()[:1_000_000])
-try:
-    detector.reload("broken.weights")
-except yolotf.YolotfError as error:
-    print(error)
+with tempfile.TemporaryDirectory() as folder:
+    broken = Path(folder, "broken.weights")
+    broken.write_bytes(Path("yolov4-tiny.weights").read_bytes()[:1_000_000])
+    try:
+        detector.reload(broken)
+    except yolotf.YolotfError as error:
+        print(error)
 print(len(detector("bus.jpg")), "detections, still of", detector.weights.path)

@@ -1,6 +1,7 @@
 """The examples do what they say."""
 
 import ast
+import contextlib
 import importlib.util
 import re
 import runpy
@@ -89,6 +90,26 @@ def test_a_crop_moves_its_boxes_with_it(finetune):
         np.testing.assert_allclose([*inside.min(0), *inside.max(0)], expected, atol=0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["load", "detect", "convert", "reload", "evaluate", "finetune"])
+def test_examples_replace_no_file(name, official_tiny, tmp_path, monkeypatch, capsys):
+    """The files that an example writes, if it chose no new folder, exist and hold other things."""
+    names = ["bus.txt", "zidane.txt", "persons-bus.jpg", "yolov4-tiny.onnx", "broken.weights"]
+    names += ["set/bus.jpg", "set/bus.txt", "set/valid.txt", "set/obj.data"]
+    names += ["mine.cfg", "mine.weights", "yolov4-tiny.conv.29"]
+    (tmp_path / "set").mkdir()
+    for path in names:
+        (tmp_path / path).write_text("years of work")
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    with contextlib.suppress(FileExistsError, SystemExit):
+        run(name, official_tiny, tmp_path, monkeypatch)
+    assert {path: (tmp_path / path).read_text() for path in names} == dict.fromkeys(
+        names, "years of work"
+    )
+    for path in official_tiny:
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
 def run(name, official_tiny, tmp_path, monkeypatch):
     """Runs an example in a folder of `yolotf demo`."""
     for path in official_tiny:
@@ -123,7 +144,8 @@ def test_labels_written_by_detect_are_read_back_as_the_same_boxes(
     official_tiny, tmp_path, monkeypatch
 ):
     run("detect", official_tiny, tmp_path, monkeypatch)
-    _, x, y, width, height = map(float, (tmp_path / "bus.txt").read_text().splitlines()[0].split())
+    (labels,) = tmp_path.glob("detected-*/bus.txt")
+    _, x, y, width, height = map(float, labels.read_text().splitlines()[0].split())
     columns, rows = cv2.imread(str(official_tiny.bus)).shape[1::-1]
     left, top = (x - width / 2) * columns, (y - height / 2) * rows
     assert (round(left), round(top)) == (53, 389)
