@@ -474,6 +474,39 @@ def test_engines_work_in_forked_processes(engine, small_file, tmp_path):
     run_python(code, str(tmp_path / "a.cfg"), str(small_file()))
 
 
+@pytest.mark.slow
+def test_a_forked_process_waits_for_no_thread_of_a_reload(engine, small_file, tmp_path):
+    """OpenVINO would compile with the threads of a model that the parent has destroyed."""
+    (tmp_path / "a.cfg").write_text(SMALL)
+    code = f"""
+    import os, signal, sys
+    import numpy as np
+    import yolotf
+
+    image = np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8)
+    make = lambda: yolotf.Detector(*sys.argv[1:], score_threshold=0.2, engine={engine!r}, threads=4)
+    detector = make()
+    detector.reload(sys.argv[2])
+    expected = detector(image).scores.tolist()
+    if not (child := os.fork()):
+        signal.alarm(60)
+        answers = [detector(image).scores.tolist()]
+        refused = []
+        for act in (lambda: detector.reload(sys.argv[2]), make, lambda: detector([image] * 3)):
+            try:
+                act()
+            except yolotf.ForkedProcessError as error:
+                refused.append(str(error))
+        answers.append(detector(image).scores.tolist())
+        wanted = 3 if {engine!r} == "openvino" else 0
+        os._exit(0 if answers == [expected] * 2 and len(refused) == wanted else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    detector.reload(sys.argv[2])
+    assert detector(image).scores.tolist() == expected
+    """
+    run_python(code, str(tmp_path / "a.cfg"), str(small_file()))
+
+
 # Commands
 
 

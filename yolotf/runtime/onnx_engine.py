@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.darknet import cfg
-from yolotf.errors import EngineError, OutOfMemoryError
+from yolotf.errors import EngineError, ForkedProcessError, OutOfMemoryError
 from yolotf.graphs import tf_errors
 from yolotf.graphs.memory_budget import RunMemory
 from yolotf.graphs.network import NetworkGraph
@@ -217,11 +217,12 @@ def translated_errors(
 
     Raises:
         EngineError: the engine failed.
+        ForkedProcessError: the engine would wait for threads of the parent process.
         OutOfMemoryError: the engine ran out of memory.
     """
     try:
         yield
-    except (OutOfMemoryError, EngineError):
+    except (OutOfMemoryError, EngineError, ForkedProcessError):
         raise
     except MemoryError:
         raise tf_errors.out_of_memory(network, batch) from None

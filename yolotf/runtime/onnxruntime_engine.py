@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import weakref
@@ -13,6 +12,7 @@ from yolotf.errors import optional_package
 from yolotf.onnx import proto
 from yolotf.onnx.model import Model
 from yolotf.runtime.engine import Array
+from yolotf.runtime.leaked import leak
 from yolotf.runtime.onnx_engine import Arrays, Runner
 
 NAME = "onnxruntime"
@@ -98,7 +98,7 @@ class _Runner:
         It is never destroyed: its destructor would wait for the threads forever.
         """
         if self._session is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            leak(self._session)
         self._session = None
         self._starting = threading.Lock()  # another thread of the parent may hold the old one
 

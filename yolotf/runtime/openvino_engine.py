@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from yolotf.errors import YolotfError, optional_package
+from yolotf.errors import ForkedProcessError, YolotfError, optional_package
 from yolotf.onnx.model import Model
 from yolotf.runtime.engine import Array
+from yolotf.runtime.leaked import leak
 from yolotf.runtime.onnx_engine import Arrays, Runner
 
 NAME = "openvino"
@@ -62,7 +65,11 @@ class OpenVino:
 
         Its constants are the arrays themselves; the CPU plugin makes one copy of the kernels in its
         own layout.
+
+        Raises:
+            ForkedProcessError: it would wait for threads of the parent process.
         """
+        _threads.check()
         constant_of = library().op.Constant
         imported = _core().read_model(model.skeleton())
         weights = {weight.name: weight for weight in model.weights}
@@ -128,6 +135,7 @@ class _Requests:
     def __init__(self, compiled: Any) -> None:
         self._compiled = compiled
         self._idle: list[Any] = []
+        _threads.watch(self)
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         try:
@@ -157,3 +165,50 @@ def library() -> Any:
 def _core() -> Any:
     """Returns OpenVINO's core; its threads belong to the process, so one core suffices."""
     return library().Core()
+
+
+class _Threads:
+    """Tracks which of OpenVINO's threads do not exist in a forked process.
+
+    OpenVINO keeps the threads of a destroyed model, and compiles the next model with them. In a
+    forked process it would wait for them forever. So models of the parent are not destroyed there,
+    and nothing is compiled if the parent had destroyed a model.
+    """
+
+    def __init__(self) -> None:
+        self._models: weakref.WeakSet[_Requests] = weakref.WeakSet()
+        self._destroyed = False
+        self._missing = False
+
+    def watch(self, model: _Requests) -> None:
+        """Notes a compiled model, and later that it was destroyed."""
+        self._models.add(model)
+        weakref.finalize(model, self._note_destroyed).atexit = False
+
+    def check(self) -> None:
+        """Raises if compiling would wait forever.
+
+        Raises:
+            ForkedProcessError: the parent had destroyed a model before the fork.
+        """
+        if self._missing:
+            raise ForkedProcessError(
+                "this process was forked from one in which a detector with engine='openvino' had "
+                "been deleted or reloaded, or had seen other batch sizes, and OpenVINO's threads "
+                "are not here: start processes with multiprocessing's spawn method "
+                '(multiprocessing.get_context("spawn")), or fork before the first detector is made'
+            )
+
+    def after_fork(self) -> None:
+        """Gives up what the parent has compiled."""
+        self._missing = self._missing or self._destroyed
+        for model in list(self._models):
+            leak(model)
+
+    def _note_destroyed(self) -> None:
+        self._destroyed = True
+
+
+_threads = _Threads()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.after_fork)
