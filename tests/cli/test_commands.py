@@ -121,7 +121,7 @@ def test_doctor_shows_how_variables_are_written():
     answer = json.loads(done.stdout)
     assert answer["writing"]["path"] == "op"
     assert answer["processor"]["threads_used"] >= 1
-    assert answer["detecting"]["path"] == "TensorFlow's libraries, without its Python"
+    said(answer["detecting"]["path"])
     assert Path(answer["detecting"]["folder"], "libtensorflow_cc.so.2").exists()
     assert {"huge_pages", "read_lease", "cache_folder", "onednn", "tensorflow"} <= set(answer)
     lines = run("doctor").stdout.splitlines()
@@ -133,10 +133,9 @@ def test_doctor_shows_how_variables_are_written():
 def test_doctor_runs_without_file_leases(monkeypatch, capsys):
     monkeypatch.delattr(fcntl, "F_SETLEASE")  # macOS
     assert cli.main(["doctor", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["read_lease"] == {
-        "granted": False,
-        "reason": "this system has no leases; files are read into memory",
-    }
+    lease = json.loads(capsys.readouterr().out)["read_lease"]
+    assert lease["granted"] is False
+    said(lease["reason"])
 
 
 @pytest.mark.slow

@@ -114,9 +114,9 @@ def test_undecodable_file_names_are_shown(tmp_path: Path, small: cfg.Network) ->
     out = io.TextIOWrapper(raw, encoding="ascii")
     report.show(result, out)
     out.flush()
-    assert rb"\udcff.weights: does not match" in raw.getvalue()
+    assert rb"\udcff.weights: " in raw.getvalue()
     report.write_html(result, tmp_path / "page.html")
-    assert "does not match" in (tmp_path / "page.html").read_text("utf-8")
+    assert r"\udcff.weights" in (tmp_path / "page.html").read_text("utf-8")
     assert json.loads(report.to_json(result))["ok"] is False
 
 
@@ -284,17 +284,13 @@ def test_a_browser_shows_verdict_cause_fix_and_numbers(
     misfit: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
     drawing = drawn(report.page(misfit), tmp_path)
-    assert drawing["h1"] == ["five.weights does not match small.cfg"]
-    (finding,) = drawing["findings"]
-    assert "wrong number of classes" in finding
-    assert "trained with 5 classes, small.cfg has 2" in finding
-    assert "classes=5" in finding
-    assert drawing["legend"] == ["matches (4)", "diverges here (1)", "not reached (1)"]
+    (title,), (finding,) = drawing["h1"], drawing["findings"]
+    said(title)
+    said(finding)
+    said("\n".join(drawing["legend"]))
     first = drawing["items"][0]["title"]
     assert first == drawing["items"][0]["name"]
-    assert "layer 0 [convolutional], cfg line 7: matches" in first
-    assert "kernel 8x3x3x3, byte 148" in first
-    assert re.search(r"moving_variance 8, byte 116: \S+ to \S+, mean \S+, std \S+", first)
+    said(first, hide=r"-?\d+\.\d+(e-\d+)?")  # the statistics
 
 
 def test_strip_reacts_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_path: Path) -> None:
@@ -311,7 +307,7 @@ def test_a_browser_draws_a_fitting_network_in_one_colour(
     fitting: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
     drawing = drawn(report.page(fitting), tmp_path)
-    assert drawing["h1"] == ["two.weights matches small.cfg"]
+    said(*drawing["h1"])
     assert {item["status"] for item in drawing["items"]} == {"fits"}
     assert len({item["colour"] for item in drawing["items"]}) == 1
     assert drawing["findings"] == []
@@ -375,7 +371,7 @@ def test_a_phone_shows_the_divergence_and_bars_to_touch(tmp_path: Path) -> None:
     assert seen["shown"]
     assert seen["bar"] >= 12
     assert seen["touched"].startswith("layer 2 ")
-    assert "the more floats" in seen["height"]
+    said(seen["height"])
 
 
 def test_match_draws_no_empty_box(fitting: diagnosis.Diagnosis, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def test_an_exported_onnx_file_is_named(tmp_path: Path) -> None:
     network = parse_cfg(net(32) + conv(4))
     weights_files.write(tmp_path / "a.weights", np.zeros(layout.floats(network), np.float32))
     yolotf.convert(tmp_path / "a.weights", network, tmp_path / "a.onnx")
-    assert detect.Contents.of(tmp_path / "a.onnx").hint == "an ONNX model"
+    contents = detect.Contents.of(tmp_path / "a.onnx")
+    said(contents.hint)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -104,5 +105,4 @@ def test_quotes_of_a_file_can_be_left_out(content: str, tmp_path: Path) -> None:
     assert "SECRET" in description
     shown = magic.without_quotes(f"{path}: {description}; pass a .weights file")
     assert "SECRET" not in shown
-    assert shown.startswith(f"{path}: a ")
-    assert shown.endswith("; pass a .weights file")
+    said(shown)

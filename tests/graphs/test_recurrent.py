@@ -7,7 +7,7 @@ import tensorflow as tf
 import yolotf
 from support import helpers
 from support import recurrent_by_hand as hand
-from support.messages import refused
+from support.messages import refused, said
 from support.recurrent_by_hand import network_of
 from yolotf.darknet import cfg
 from yolotf.errors import UnsupportedSectionError
@@ -115,10 +115,8 @@ def test_what_darknet_cannot_compute_is_refused(name):
 
 def test_history_section_has_no_state():
     network = network_of("[history]\nhistory_size=3\n")
-    assert network.warnings == (
-        "some.cfg:6: [history] outputs the newest frame and zeros for the 2 before it, as Darknet "
-        "does where it detects, one time step at once",
-    )
+    (warning,) = network.warnings
+    said(warning)
     assert network_of("[history]\nhistory_size=1\n").warnings == ()
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import struct
 
 import ml_dtypes
@@ -259,14 +258,7 @@ def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch)
     path = weights()
     with path.open("r+b"):  # no lease while somebody has it open for writing
         report = yolotf.load_darknet_weights(plain, path)
-    numbers = r"[\d.]+"
-    assert re.fullmatch(
-        rf"{path}: loaded 2 layers, 802 floats, 3,228 bytes\n"
-        r"  header   version 0\.2\.5, seen 0 images, 20 bytes\n"
-        rf"  time     {numbers} ms, of which native {numbers} ms \({numbers} GB/s\)\n"
-        r"  path     portable, private copy, 1 thread, 7 variables",
-        str(report),
-    )
+    messages.said(str(report), hide=r"[\d.]+(?= ms| GB/s)")
 
 
 # Other dtypes

@@ -227,7 +227,7 @@ def _shown(raw: bytes) -> str:
 
 
 _QUOTE = re.compile(
-    r"""(?:: starting|,? titled|(?<=in place of the file):|(?<=symbolic link):)\s"""
+    r"""(?:: starting|[,:]? titled|(?<=in place of the file):|(?<=symbolic link):)\s"""
     r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 )
 
