@@ -18,6 +18,7 @@ import yolotf
 from yolotf.cli import arguments
 from yolotf.cli.demo_data import DemoData, demo_data
 from yolotf.files import atomic
+from yolotf.files.paths import StrPath
 from yolotf.images.detections import Detections
 
 _MAX_BOXES = 200
@@ -78,7 +79,7 @@ def _draw(detections: Detections, photo: Path, folder: Path) -> Path:
     raise AssertionError  # unreachable: count() is infinite
 
 
-def run(folder: str | os.PathLike[str]) -> None:
+def run(folder: StrPath) -> None:
     """Copies the files, loads, detects, prints, and writes the photos with their boxes."""
     out = Path(folder)
     data = copy_files(demo_data(), out)

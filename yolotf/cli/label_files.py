@@ -15,7 +15,7 @@ from yolotf.darknet.coco import COCO_NAMES, classes_by_name
 from yolotf.errors import YolotfError
 from yolotf.files import atomic, output_target
 from yolotf.files.json import to_json
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.images.detections import Detections
 from yolotf.text import plural
 

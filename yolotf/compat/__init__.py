@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.loading.load import LoadReport, load_darknet_weights
 
 logger = logging.getLogger("yolotf")

@@ -7,7 +7,7 @@ The method `YOLOv4.load_weights(path, weights_type="yolo")` becomes
 from __future__ import annotations
 
 from yolotf import compat
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.interfaces import KerasModel
 from yolotf.loading.save import save_darknet_weights
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yolotf import compat
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.interfaces import KerasModel
 
 

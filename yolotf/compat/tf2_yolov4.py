@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from yolotf import compat
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.interfaces import KerasModel
 
 _Model = TypeVar("_Model", bound=KerasModel)

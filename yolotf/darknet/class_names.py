@@ -15,13 +15,13 @@ from yolotf.darknet.decoding import tree_of_heads
 from yolotf.errors import YolotfError
 from yolotf.files import detect, magic, opening, sources
 from yolotf.files.lookup import Lookup
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.text import plural
 
 if TYPE_CHECKING:
     from yolotf.darknet.network import Network
 
-Names = str | os.PathLike[str] | Sequence[str] | Mapping[int, str] | None
+Names = StrPath | Sequence[str] | Mapping[int, str] | None
 
 
 @public

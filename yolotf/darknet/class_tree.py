@@ -11,6 +11,7 @@ from typing import NamedTuple
 from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError
 from yolotf.files import opening
+from yolotf.files.paths import StrPath
 from yolotf.text import plural
 
 
@@ -91,7 +92,7 @@ def tree_of(network: Network, name: str, classes: int) -> Tree:
     return tree
 
 
-def read_tree(path: str | os.PathLike[str]) -> Tree:
+def read_tree(path: StrPath) -> Tree:
     """Reads a file of `name parent` lines (read_tree, tree.c:52).
 
     Raises:

@@ -11,9 +11,8 @@ from typing import Any
 
 from yolotf.errors import YolotfError
 from yolotf.files import opening
+from yolotf.files.paths import StrPath
 from yolotf.text import plural, whole_number
-
-StrPath = opening.StrPath
 
 YAML_ENDINGS = frozenset({".yaml", ".yml"})
 _MAX_YAML_BYTES = 4 << 20

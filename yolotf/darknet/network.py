@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from yolotf.darknet.syntax import (
 )
 from yolotf.errors import CfgError
 from yolotf.files import opening, read_files
+from yolotf.files.paths import StrPath
 from yolotf.text import plural, printable
 
 Convolutional = _sections.convolutional.Convolutional
@@ -218,7 +218,7 @@ class Network:
         )
         return tuple(path for path in paths if path is not None)
 
-    def with_tree(self, path: str | os.PathLike[str]) -> Network:
+    def with_tree(self, path: StrPath) -> Network:
         """The same network with another file for its class tree, in any folder.
 
         Sets `tree=` in every section that has it.

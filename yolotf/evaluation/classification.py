@@ -20,6 +20,7 @@ from yolotf.evaluation.data_set import existing_path
 from yolotf.evaluation.run import reason
 from yolotf.files import opening, sources
 from yolotf.files.lookup import Lookup
+from yolotf.files.paths import StrPath
 from yolotf.images.endings import IMAGES
 from yolotf.images.read import read_picture
 from yolotf.inference.classifier import Classifier
@@ -28,7 +29,6 @@ from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import listed, plural, whole_number
 
-_Path = str | os.PathLike[str]
 TOP = 5
 """The k of top-k accuracy, unless another is given."""
 
@@ -60,7 +60,7 @@ class LabelledImages:
     notes: tuple[str, ...] = ()
 
 
-def read_labelled_images(path: _Path) -> LabelledImages:
+def read_labelled_images(path: StrPath) -> LabelledImages:
     """Reads labelled images for `evaluate_classifier`.
 
     Args:
@@ -202,7 +202,7 @@ class ClassificationScore:
 
 def evaluate_classifier(
     network: Network | Source,
-    weights: _Path,
+    weights: StrPath,
     data: LabelledImages,
     *,
     classes: int | None = None,

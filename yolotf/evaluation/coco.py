@@ -19,17 +19,17 @@ from yolotf.evaluation.labels import NO_TRUTHS, Truths
 from yolotf.evaluation.pairing import paired
 from yolotf.files import opening
 from yolotf.files.lookup import Lookup
+from yolotf.files.paths import StrPath
 from yolotf.images.read import open_picture
 from yolotf.text import plural, whole_number
 
-_Path = str | os.PathLike[str]
 _Json = Mapping[str, Any]
 
 _MOST_PIXELS = 1 << 31
 """Largest coordinate of a box; squares of larger coordinates overflow in an evaluation."""
 
 
-def read_instances(path: _Path) -> _Json:
+def read_instances(path: StrPath) -> _Json:
     """Reads a COCO instances file and fills in what tools leave out.
 
     Annotations are renumbered from 1, since pycocotools never matches an annotation with id 0;
@@ -240,7 +240,7 @@ def _integer(value: Any) -> int | None:
 
 @renamed(names="class_names")
 def read_coco(
-    path: _Path, *, images: _Path | None = None, class_names: Sequence[str] = ()
+    path: StrPath, *, images: StrPath | None = None, class_names: Sequence[str] = ()
 ) -> DataSet:
     """Reads a COCO instances file as a data set.
 
@@ -304,7 +304,7 @@ def _size_of(file: Path) -> tuple[int, int]:
 class _ImageFinder:
     """Finds the images of a COCO file."""
 
-    def __init__(self, path: Path, images: _Path | None) -> None:
+    def __init__(self, path: Path, images: StrPath | None) -> None:
         self._lookup = Lookup(path)
         # For annotations/instances_val2017.json: val2017/ or images/val2017/ beside annotations/.
         split = path.stem.rpartition("_")[2]

@@ -12,8 +12,7 @@ from yolotf.errors import YolotfError
 from yolotf.evaluation.coco import is_number
 from yolotf.evaluation.coco_metrics import COCO_NUMBERS
 from yolotf.files import opening
-
-_Path = str | os.PathLike[str]
+from yolotf.files.paths import StrPath
 
 _SETTINGS = (
     "network",
@@ -32,7 +31,7 @@ _SETTINGS = (
 _NUMBERS = ("map", "precision", "recall", "f1", "average_iou", "tp", "fp", "fn", "detections")
 
 
-def read_result(path: _Path) -> dict[str, Any]:
+def read_result(path: StrPath) -> dict[str, Any]:
     """Reads the output of `yolotf eval --json`.
 
     Raises:
@@ -71,7 +70,7 @@ def read_result(path: _Path) -> dict[str, Any]:
     return result
 
 
-def _not_a_result(path: _Path, why: str) -> YolotfError:
+def _not_a_result(path: StrPath, why: str) -> YolotfError:
     source = os.fspath(path)
     return YolotfError(f"{source}: not a result of `yolotf eval --json`: {why}", path=source)
 

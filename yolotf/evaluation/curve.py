@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +12,13 @@ import numpy as np
 from yolotf.errors import optional_package
 from yolotf.evaluation.darknet_score import Score
 from yolotf.files import atomic, output_target
+from yolotf.files.paths import StrPath
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_Path = str | os.PathLike[str]
 
-
-def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()) -> Figure:
+def figure_for(path: StrPath, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()) -> Figure:
     """Returns an empty figure that can be saved as `path`; writes nothing.
 
     Args:
@@ -51,7 +49,7 @@ def figure_for(path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] =
 
 
 def plot(
-    result: Score, path: _Path, *, overwrite: bool = True, inputs: Iterable[_Path] = ()
+    result: Score, path: StrPath, *, overwrite: bool = True, inputs: Iterable[StrPath] = ()
 ) -> None:
     """Plots the precision-recall curve of every class; the extension of `path` sets the format.
 

@@ -21,10 +21,9 @@ from yolotf.evaluation.labels import Truths as Truths
 from yolotf.evaluation.labels import label_path as label_path
 from yolotf.files import opening
 from yolotf.files.lookup import Lookup
+from yolotf.files.paths import StrPath
 from yolotf.images.endings import IMAGES
 from yolotf.text import plural
-
-_Path = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class DataSet:
     notes: tuple[str, ...] = ()
 
 
-def read_data_set(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
+def read_data_set(path: StrPath, *, like: Fork = "alexeyab") -> DataSet:
     """Reads a data set in the layout of a common labelling tool.
 
     Args:
@@ -103,7 +102,7 @@ def _data_file_in(folder: Path) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
-def read_darknet(path: _Path, *, like: Fork = "alexeyab") -> DataSet:
+def read_darknet(path: StrPath, *, like: Fork = "alexeyab") -> DataSet:
     """Reads the images of a Darknet data file: its `valid` list, their labels and its `names`.
 
     Paths are looked up beside the data file, also without their leading folders, then in the

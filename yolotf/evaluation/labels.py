@@ -15,8 +15,8 @@ import numpy.typing as npt
 from yolotf._public import renamed
 from yolotf.errors import YolotfError
 from yolotf.files import opening
+from yolotf.files.paths import StrPath
 
-_Path = str | os.PathLike[str]
 Fork = Literal["alexeyab", "hank-ai"]
 """The fork of Darknet that an evaluation follows."""
 
@@ -60,7 +60,7 @@ _ENDINGS = (
 
 
 @renamed(picture="image")
-def label_path(image: _Path) -> Path:
+def label_path(image: StrPath) -> Path:
     """Returns where Darknet looks for the labels of an image (AlexeyAB src/utils.c:275).
 
     Darknet replaces only the extensions that it knows, and reads any other image as if it were its
@@ -77,7 +77,7 @@ def label_path(image: _Path) -> Path:
 
 
 @renamed(picture="image")
-def label_places(image: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
+def label_places(image: StrPath, like: Fork = "alexeyab") -> tuple[Path, ...]:
     """Returns the paths where an image's labels may be, the most likely first.
 
     These are the path that Darknet reads; a file beside the image; for an image anywhere below
@@ -103,7 +103,7 @@ def label_places(image: _Path, like: Fork = "alexeyab") -> tuple[Path, ...]:
 
 
 @renamed(picture="image")
-def find_labels(image: _Path, like: Fork = "alexeyab") -> Path | None:
+def find_labels(image: StrPath, like: Fork = "alexeyab") -> Path | None:
     """Returns the label file of an image; None if there is none."""
     places = label_places(image, like)
     # A FIFO or a device is returned, too: opening it raises an error with its name.
@@ -122,7 +122,7 @@ class Labels(NamedTuple):
     """Number of outlines; `truths` has their bounding boxes."""
 
 
-def read_labels(path: _Path, classes: int | None = None) -> Labels:
+def read_labels(path: StrPath, classes: int | None = None) -> Labels:
     """Reads the labels in a file: any number of `class x y width height`.
 
     Darknet reads numbers, not lines (read_boxes, data.c:168), so a line may hold several boxes.

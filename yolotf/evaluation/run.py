@@ -25,19 +25,18 @@ from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_al
 from yolotf.evaluation.labels import Fork
 from yolotf.evaluation.pairing import paired
 from yolotf.files import sources
+from yolotf.files.paths import StrPath
 from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
 from yolotf.text import plural
-
-_Path = str | os.PathLike[str]
 
 
 @public
 @renamed(batch="batch_size", iou_threshold="match_iou", names="class_names")
 def evaluate(
     network: Network | Source,
-    weights: _Path,
-    data: DataSet | _Path,
+    weights: StrPath,
+    data: DataSet | StrPath,
     *,
     classes: int | None = None,
     match_iou: float = 0.5,

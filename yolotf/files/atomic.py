@@ -39,7 +39,7 @@ from typing import BinaryIO
 from yolotf.files import folder_swap
 from yolotf.files.file_attributes import FileAttributes, copy_tree_attributes
 from yolotf.files.output_target import check_unused, checked_target, has_space
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 
 _MAX_STEM_BYTES = 200
 """Bytes of the target's name to use in a temporary name; file names have at most 255 bytes."""

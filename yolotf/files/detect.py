@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yolotf.files import magic
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.text import plural
 
 _SAMPLE = 1 << 20

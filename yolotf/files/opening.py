@@ -10,12 +10,11 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Union
+from typing import BinaryIO
 
 from yolotf.files import read_files
+from yolotf.files.paths import StrPath
 from yolotf.files.urls import shown_url, url_of
-
-StrPath = Union[str, "os.PathLike[str]"]
 
 MAX_NAMES_BYTES = 16 << 20
 """Maximum bytes of a file of class names or a class tree; 9,418 classes take 200 kB."""

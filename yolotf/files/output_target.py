@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from yolotf.files import read_files
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.files.urls import shown_url, url_of
 
 _KINDS: dict[Callable[[int], bool], str] = {

@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 
+from yolotf.files.paths import StrPath
+
 Files = dict[tuple[int, int], str]
 """Device and inode of each file -> its path."""
 
@@ -39,7 +41,7 @@ def remembered(known: Files | None = None) -> Iterator[Files]:
             _read.reset(token)
 
 
-def add(path: str | os.PathLike[str]) -> None:
+def add(path: StrPath) -> None:
     """Adds a file, if it exists; without effect outside of `remembered`."""
     files = _read.get()
     if files is not None:

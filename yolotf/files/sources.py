@@ -22,12 +22,12 @@ from typing import IO, Any, NamedTuple
 from yolotf.files import read_files
 from yolotf.files.fetching import Limits, fetch
 from yolotf.files.memory import anonymous_file
+from yolotf.files.paths import StrPath as StrPath
 from yolotf.files.urls import redacted as redacted
 from yolotf.files.urls import shown_url as shown_url
 from yolotf.files.urls import url_of as url_of
 from yolotf.progress import Progress, ignore
 
-StrPath = str | os.PathLike[str]
 Weights = StrPath | bytes | bytearray | memoryview | IO[bytes]
 """Accepted by every function that reads weights."""
 

@@ -6,6 +6,8 @@ import os
 import re
 from urllib.parse import unquote
 
+from yolotf.files.paths import StrPath
+
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?:://|::)")
 _URL_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
 """A URL after pathlib has collapsed its slashes."""
@@ -60,7 +62,7 @@ def _shown(rest: str) -> str:
     return f".../{name}" if "/" in after_password and name and last_part == name else "..."
 
 
-def url_of(weights: str | os.PathLike[str]) -> str | None:
+def url_of(weights: StrPath) -> str | None:
     """Returns the URL that `weights` is, even if pathlib has collapsed its slashes; or None."""
     text = os.fsdecode(weights)
     # Not Path.exists, which raises an error for a very long name.

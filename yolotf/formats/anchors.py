@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yolotf.darknet.cfg import Network
 from yolotf.files import atomic
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 
 
 def write_anchors(network: Network, path: StrPath, *, overwrite: bool = True) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from yolotf.errors import YolotfError
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.formats.request import ConversionInput
 from yolotf.images.endings import IMAGES
 from yolotf.images.read import read_picture

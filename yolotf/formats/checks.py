@@ -13,7 +13,7 @@ from yolotf.darknet.cfg import Network
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.diagnosis.file_diagnosis import diagnose
 from yolotf.files import output_target
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.formats import request
 from yolotf.formats.request import Layout, Options
 from yolotf.graphs import saved_model as saved_model_folder

@@ -26,7 +26,7 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files import atomic, output_target, read_files
 from yolotf.files.fetching import TIMEOUT
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.formats import (
     calibration,
     checks,

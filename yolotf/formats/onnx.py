@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from yolotf.darknet.cfg import Network
 from yolotf.errors import WeightsMismatch, YolotfError, optional_package
 from yolotf.files import atomic
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.formats.request import Options
 from yolotf.inference.diagnosed_errors import with_diagnosis
 from yolotf.loading.load import LoadReport, file_warnings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from yolotf.darknet import cfg, graph_checks
 from yolotf.errors import UnsupportedSectionError
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.models.keras_module import keras
 from yolotf.onnx.model import Suppression

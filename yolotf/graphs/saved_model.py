@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from yolotf.files import atomic, output_target
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.graphs import tf_errors
 
 CLASS_NAMES = "classes.names"

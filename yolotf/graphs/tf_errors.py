@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from yolotf.errors import OutOfMemoryError, TensorFlowError, YolotfError
+from yolotf.files.paths import StrPath
 from yolotf.text import plural, size_text
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def of_tensorflow(
     return refusal(str(getattr(error, "message", error)), name, network, batch)
 
 
-def system_error(error: BaseException, path: str | os.PathLike[str]) -> OSError | None:
+def system_error(error: BaseException, path: StrPath) -> OSError | None:
     """Returns the OSError that a TensorFlow or HDF5 message contains; None if there is none.
 
     Args:

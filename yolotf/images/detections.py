@@ -17,6 +17,7 @@ from yolotf._public import public, warn_caller
 from yolotf.errors import YolotfError, optional_package
 from yolotf.files import atomic, output_target
 from yolotf.files.json import shortest
+from yolotf.files.paths import StrPath
 from yolotf.images.drawing import LabelledBox, draw_boxes, image_format
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import ImageLike as ImageLike
@@ -319,9 +320,9 @@ class Detections:
     def draw(
         self,
         image: ImageLike,
-        path: str | os.PathLike[str] | None = None,
+        path: StrPath | None = None,
         *,
-        font: str | os.PathLike[str] | None = None,
+        font: StrPath | None = None,
         line_width: int | None = None,
         labels: bool = True,
         bgr: bool = False,
@@ -372,7 +373,7 @@ class Detections:
         return drawing
 
 
-def _file_of(image: ImageLike) -> list[str | os.PathLike[str]]:
+def _file_of(image: ImageLike) -> list[StrPath]:
     """Returns the path of an image that comes from a file."""
     if isinstance(image, str | os.PathLike):
         return [image]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from yolotf.files.paths import StrPath
 from yolotf.images.fonts import font_for
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def draw_boxes(
     boxes: Sequence[LabelledBox],
     *,
     line_width: int | None = None,
-    font: str | os.PathLike[str] | None = None,
+    font: StrPath | None = None,
 ) -> None:
     """Draws boxes on an RGB image, the first on top; lines and letters grow with the image.
 
@@ -66,7 +67,7 @@ def _draw_label(
     box: LabelledBox,
     text: str,
     padding: int,
-    font: str | os.PathLike[str] | None,
+    font: StrPath | None,
     taken: list[_Area],
 ) -> None:
     """Draws the label of a box where there is room, and adds its area to `taken`."""
@@ -81,7 +82,7 @@ def _draw_label(
     draw.text(origin, text, fill=_text_colour(colour), font=letters)
 
 
-def image_format(path: str | os.PathLike[str]) -> str:
+def image_format(path: StrPath) -> str:
     """Returns Pillow's name of the format that a path's extension stands for.
 
     Raises:

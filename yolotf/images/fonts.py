@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from yolotf._public import warn_caller
 from yolotf.files.home import home
+from yolotf.files.paths import StrPath
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -45,7 +46,7 @@ def folders() -> tuple[Path, ...]:
     return *shared, *((Path(data) / "fonts",) if data else ()), *own
 
 
-def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None) -> Font:
+def font_for(text: str, size: float, path: StrPath | None = None) -> Font:
     """Returns a font for `text`.
 
     Args:
@@ -68,7 +69,7 @@ def font_for(text: str, size: float, path: str | os.PathLike[str] | None = None)
     return ImageFont.load_default(size=size) if installed is None else _truetype(installed, size)
 
 
-def _truetype(path: str | os.PathLike[str], size: float) -> Font:
+def _truetype(path: StrPath, size: float) -> Font:
     from PIL import ImageFont  # kept out of `import yolotf`
 
     try:

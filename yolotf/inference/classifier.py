@@ -15,7 +15,7 @@ from yolotf.darknet.class_names import Names, names_for
 from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files import read_files
 from yolotf.files.json import shortest
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
 from yolotf.inference.classifier_head import head_of

@@ -15,7 +15,7 @@ from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
 from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files import read_files
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.detections import Detections
 from yolotf.images.read import ImageLike, Images, ImageT, images_of

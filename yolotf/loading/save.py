@@ -14,6 +14,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.errors import ContentError, ModelMismatchError
 from yolotf.files import atomic, output_target
+from yolotf.files.paths import StrPath
 from yolotf.interfaces import KerasModel
 from yolotf.loading import origins
 from yolotf.loading.argument_checks import forbid_in_tf_function, is_inference_object
@@ -40,7 +41,7 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 @forbid_in_tf_function
 def save_darknet_weights(
     model: KerasModel,
-    weights: str | os.PathLike[str],
+    weights: StrPath,
     *,
     network: cfg.Network | cfg.Source | None = None,
     seen: int | None = None,

@@ -19,6 +19,7 @@ import h5py
 
 from yolotf.errors import YolotfError
 from yolotf.files import opening
+from yolotf.files.paths import StrPath
 from yolotf.models.keras_module import keras
 from yolotf.text import printable
 
@@ -48,7 +49,7 @@ _TRUSTED_FUNCTIONS = re.compile(
 """TensorFlow functions that a `TFOpLambda` of Keras 2 may call: those that only compute."""
 
 
-def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
+def read_model(path: StrPath, *, trust: bool = False) -> Any:
     """Reads a saved Keras model, which may have yolotf's layers, without compiling it.
 
     Args:
@@ -88,7 +89,7 @@ def read_model(path: str | os.PathLike[str], *, trust: bool = False) -> Any:
         ) from error
 
 
-def _configs(path: str | os.PathLike[str]) -> Iterator[Any]:
+def _configs(path: StrPath) -> Iterator[Any]:
     """Yields the configs in a file, of each format that it could be read as.
 
     Left out is how a model was compiled, which Keras does not read with `compile=False`.
@@ -105,7 +106,7 @@ def _configs(path: str | os.PathLike[str]) -> Iterator[Any]:
             yield config
 
 
-def _member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike[str]) -> bytes:
+def _member(archive: zipfile.ZipFile, member: str, path: StrPath) -> bytes:
     try:
         if archive.getinfo(member).file_size > _CONFIG_MOST:
             size = archive.getinfo(member).file_size
@@ -120,7 +121,7 @@ def _member(archive: zipfile.ZipFile, member: str, path: str | os.PathLike[str])
         ) from error
 
 
-def _parsed(text: Any, path: str | os.PathLike[str]) -> Any:
+def _parsed(text: Any, path: StrPath) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
@@ -130,7 +131,7 @@ def _parsed(text: Any, path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _check_writer(path: str | os.PathLike[str]) -> None:
+def _check_writer(path: StrPath) -> None:
     """Refuses a .keras file that another major version of Keras has written."""
     if not zipfile.is_zipfile(path):
         return

@@ -17,6 +17,7 @@ import ray.data
 from yolotf._public import also_named, public, renamed
 from yolotf.darknet.detection_options import DetectionOptions, Resize
 from yolotf.files import atomic, fetching, sources
+from yolotf.files.paths import StrPath
 from yolotf.images.detections import Detections
 from yolotf.images.limits import MAX_PIXELS
 from yolotf.ray import images
@@ -52,10 +53,10 @@ _SCHEMA = pyarrow.schema(
 @also_named(cfg="network")
 @renamed(names="class_names", score="score_threshold", iou="iou_threshold")
 def detect_dataset(
-    paths: "Iterable[str | os.PathLike[str]] | ray.data.Dataset",
+    paths: "Iterable[StrPath] | ray.data.Dataset",
     network: str,
-    weights: str | os.PathLike[str],
-    output: str | os.PathLike[str],
+    weights: StrPath,
+    output: StrPath,
     *,
     classes: int | None = None,
     class_names: str | None = None,
@@ -161,7 +162,7 @@ def detect_dataset(
     return len(frozenset(_column(folder, "path")) - known)
 
 
-def _on_every_node(path: str | os.PathLike[str]) -> str:
+def _on_every_node(path: StrPath) -> str:
     """Returns a path that is valid on every node: URLs unchanged, paths absolute."""
     return sources.url_of(path) or os.path.abspath(os.fspath(path))  # noqa: PTH100 - keeps links
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolotf.darknet.cfg import Network
+from yolotf.files.paths import StrPath
 from yolotf.weights.head_decoding import decoding_of
 
 _MOST = 256
@@ -36,7 +37,7 @@ def _identity(path: object) -> _Identity | None:
     return _Identity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def remember(path: str | os.PathLike[str], network: Network | None) -> None:
+def remember(path: StrPath, network: Network | None) -> None:
     """Records that the file at `path` was just written, as a file of `network`."""
     identity = _identity(path)
     if identity is None or network is None:

@@ -10,7 +10,7 @@ from typing import TextIO
 from yolotf.diagnosis.file_diagnosis import Diagnosis
 from yolotf.diagnosis.inspection import Inspection
 from yolotf.files import atomic, json
-from yolotf.files.sources import StrPath
+from yolotf.files.paths import StrPath
 
 
 def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
