@@ -1,13 +1,16 @@
 """What hank-ai's Darknet itself found and counted, met.
 
-The figures are its own (version 5.1 and 104 commits, f684e1d7 of 2026-06-27, its default CPU
-build), for the official yolov4-tiny.weights and twelve pieces of the two photographs; labels are
-what yolov4-tiny finds in them above 0.1. AlexeyAB's are those of the same set.
+The figures in data/hank_ai_detections.json are its own (version 5.1 and 104 commits, f684e1d7 of
+2026-06-27, its default CPU build), for the official yolov4-tiny.weights and twelve pieces of two
+photographs: the boxes of its library's `predict()` (darknet_06_images_to_json) and of `detector
+test`, and the tables of `detector map`, for which labels are what yolov4-tiny finds above 0.1.
+AlexeyAB's figures are those of the same set.
 """
 
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,12 +24,12 @@ from yolotf.images.detections import Detections
 
 pytestmark = pytest.mark.slow
 
-cv2 = pytest.importorskip("cv2")
-
+FACTS = json.loads((Path(__file__).parents[1] / "data/hank_ai_detections.json").read_text())
 HANK_AI = {"map": 14.60, "counts": (34, 13, 45), "iou": 68.60}
 ALEXEY_AB = {"map": 15.00, "counts": (43, 3, 36), "iou": 92.01}
-MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 0.031, 0.155
-"""Of scores, from resize_image's to those of OpenCV's bilinear."""
+PAIRS, MEAN_DIFFERENCE, LARGEST_DIFFERENCE = 45, 0.0274, 0.1458
+"""Detections of the twelve pieces that both `test` and `predict()` find, and how their scores
+differ."""
 
 
 def pieces(photograph):
@@ -87,6 +90,25 @@ def test_map_matches_hank_ai(data_set, official_tiny):
         result = evaluation.evaluate(cfg, official_tiny.weights, data, like="hank-ai")
         assert_counted(result, HANK_AI)
     assert_counted(evaluation.evaluate(official_tiny.cfg, official_tiny.weights, data), ALEXEY_AB)
+
+
+@pytest.mark.parametrize("run", FACTS["map"], ids=lambda run: str(run["options"]))
+def test_every_class_of_map_matches_hank_ai(run, data_set, official_tiny):
+    """Its table has four decimals of a per cent; a class without a row has zeros there."""
+    data = str(data_set / "obj.data")
+    result = evaluation.evaluate(
+        official_tiny.cfg, official_tiny.weights, data, like="hank-ai", **run["options"]
+    )
+    for counts in result.classes:
+        ap, tp, fp, fn, f1, overlap = run["classes"].get(str(counts.class_id), [0.0] * 6)
+        assert 100 * counts.ap == pytest.approx(ap, abs=6e-5), counts.name
+        assert (counts.tp, counts.fp, counts.fn) == (tp, fp, fn), counts.name
+        assert 100 * (counts.to_dict()["f1"] or 0) == pytest.approx(f1, abs=6e-5), counts.name
+        assert 100 * counts.average_iou == pytest.approx(overlap, abs=0.01), counts.name
+    assert [result.tp, result.fp, result.fn] == run["counts"]
+    assert result.detections == run["detections"]
+    assert 100 * result.mean_ap == pytest.approx(run["map"], abs=0.005)
+    assert 100 * result.average_iou == pytest.approx(run["average_iou"], abs=0.01)
 
 
 def test_counts_of_hank_ai_come_from_its_unstable_sort(data_set, official_tiny, monkeypatch):
@@ -163,51 +185,122 @@ def like_predict(cfg, official):
     return yolotf.Detector(cfg, official.weights, **options)
 
 
+def of_class_by_score(rows):
+    return sorted(rows, key=lambda row: (row[0], -row[1]))
+
+
+def by_class_and_score(detections):
+    rows = zip(
+        detections.classes.tolist(),
+        detections.scores.tolist(),
+        detections.xyxy.tolist(),
+        strict=True,
+    )
+    return of_class_by_score(rows)
+
+
 def test_detections_match_hank_ais_library(data_set, official_tiny):
-    """cv2.resize with its default, which is what predict() runs, and boxes cut as there."""
-    plain = yolotf.Detector(official_tiny.cfg, official_tiny.weights, nms_kind="default")
+    """The scores of predict() to 5e-5, and its boxes to the pixel it rounds them to."""
     detector = like_predict(boxed(official_tiny, data_set), official_tiny)
-    outside = 0
+    cut = 0
+    for path in sorted((data_set / "JPEGImages").glob("*.png")):
+        with Image.open(path) as picture:
+            width, height = picture.size
+        detections = detector(path)
+        ours = by_class_and_score(detections.clip((height, width)))
+        theirs = of_class_by_score(FACTS["predict"][path.name])
+        assert [row[0] for row in ours] == [row[0] for row in theirs], path.name
+        scores = [row[1] for row in ours]
+        np.testing.assert_allclose(scores, [row[1] for row in theirs], atol=5e-5)
+        for (_, _, (left, top, right, bottom)), (_, _, *rectangle) in zip(
+            ours, theirs, strict=True
+        ):
+            np.testing.assert_allclose(
+                (left, top, right - left, bottom - top), rectangle, atol=1.01
+            )
+        for left, top, right, bottom in detections.xyxy.tolist():
+            inside = left >= 0 and top >= 0 and right <= width and bottom <= height
+            relative = (
+                *((left + right) / 2 / width, (top + bottom) / 2 / height),
+                *((right - left) / width, (bottom - top) / height),
+            )
+            rounded = cut_and_rounded(*relative, width, height)
+            distances = [np.abs(np.subtract(rounded, row[2:])).max() for row in theirs]
+            assert min(distances) <= 1  # a half may round to either side
+            cut += not inside
+    assert cut > 5
+
+
+def test_resizing_is_cv2s(data_set, official_tiny):
+    """What predict() runs is cv2.resize with its default; scores are the same to 2e-3."""
+    cv2 = pytest.importorskip("cv2")
+    plain = yolotf.Detector(official_tiny.cfg, official_tiny.weights, nms_kind="default")
+    detector = like_predict(official_tiny.cfg, official_tiny)
     for path in sorted((data_set / "JPEGImages").glob("*.png")):
         picture = np.asarray(Image.open(path).convert("RGB"))
-        size = picture.shape[:2]
-        wanted = plain(cv2.resize(picture, (416, 416)))
-        detections = detector(picture)
+        detections, wanted = detector(picture), plain(cv2.resize(picture, (416, 416)))
         assert detections.classes.tolist() == wanted.classes.tolist()
-        # OpenCV's own processors differ by one level of 255 here and there.
+        # OpenCV's code for other processors differs by one level of 255 here and there.
         np.testing.assert_allclose(detections.scores, wanted.scores, atol=2e-3)
-        cut = detections.clip(size)
-        outside += int((cut.xyxy != detections.xyxy).any(1).sum())
-        for box, (left, top, right, bottom) in zip(cut.xyxy, wanted.xyxy / 416, strict=True):
-            there = cut_and_rounded(
-                *((left + right) / 2, (top + bottom) / 2, right - left, bottom - top),
-                *size[::-1],
-            )
-            here = (box[0], box[1], box[2] - box[0], box[3] - box[1])
-            np.testing.assert_allclose(here, there, atol=2)
-    assert outside > 5
 
 
-def test_scores_change_little_with_hank_ais_resizing(data_set, official_tiny):
-    """Its scores against resize_image's: 0.031 on average and 0.155 at most of all."""
-    darknets = yolotf.Detector(official_tiny.cfg, official_tiny.weights)
-    opencvs = yolotf.Detector(official_tiny.cfg, official_tiny.weights, resize="opencv")
-    differences = []
+def test_detections_match_hank_ais_detector_test(data_set, official_tiny):
+    detector = yolotf.Detector(official_tiny.cfg, official_tiny.weights)
     for path in sorted((data_set / "JPEGImages").glob("*.png")):
-        first, second = darknets(path), opencvs(path)
-        for detection in first:
-            overlaps = [overlap(detection.xyxy, box) for box in second.xyxy.tolist()]
-            same = [
-                abs(score - detection.score)
-                for score, class_id, shared in zip(
-                    second.scores.tolist(), second.classes.tolist(), overlaps, strict=True
-                )
-                if class_id == detection.class_id and shared > 0.7
-            ]
-            differences += same[:1]
-    assert len(differences) > 40
-    assert np.mean(differences) == pytest.approx(MEAN_DIFFERENCE, rel=0.5)
-    assert 0.05 < max(differences) <= LARGEST_DIFFERENCE
+        with Image.open(path) as picture:
+            width, height = picture.size
+        ours, theirs = (
+            by_class_and_score(detector(path)),
+            of_class_by_score(FACTS["test"][path.name]),
+        )
+        assert [row[0] for row in ours] == [row[0] for row in theirs], path.name
+        scores = [row[1] for row in ours]
+        np.testing.assert_allclose(scores, [row[1] for row in theirs], atol=5e-5)
+        for (_, _, (left, top, right, bottom)), (_, _, *relative) in zip(ours, theirs, strict=True):
+            centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+            size = (right - left) / width, (bottom - top) / height
+            np.testing.assert_allclose((*centre, *size), relative, atol=1e-4)
+
+
+def differences(first, second):
+    """How the scores of detections of the same class with an overlap above 0.5 differ."""
+    for class_id, score, box in first:
+        scores = [
+            other_score
+            for other_class, other_score, other in second
+            if other_class == class_id and overlap(box, other) > 0.5
+        ]
+        if scores:
+            yield min(abs(other_score - score) for other_score in scores)
+
+
+def corners(rows, *, relative, size):
+    width, height = size if relative else (1, 1)
+    for class_id, score, x, y, w, h in rows:
+        left, top = (x - w / 2, y - h / 2) if relative else (x, y)
+        box = (left * width, top * height, (left + w) * width, (top + h) * height)
+        yield class_id, score, box
+
+
+def test_scores_change_with_hank_ais_resizing_as_in_its_tools(data_set, official_tiny):
+    """From `test` to `predict()`: 0.0274 on average and 0.1458 at most, there and here."""
+    darknets = yolotf.Detector(official_tiny.cfg, official_tiny.weights)
+    opencvs = like_predict(official_tiny.cfg, official_tiny)
+    there, here = [], []
+    for path in sorted((data_set / "JPEGImages").glob("*.png")):
+        with Image.open(path) as picture:
+            size = picture.size
+        there += differences(
+            corners(FACTS["test"][path.name], relative=True, size=size),
+            list(corners(FACTS["predict"][path.name], relative=False, size=size)),
+        )
+        cut = opencvs(path).clip(size[::-1])
+        here += differences(by_class_and_score(darknets(path)), by_class_and_score(cut))
+    for scores in (there, here):
+        assert len(scores) == PAIRS
+        assert np.mean(scores) == pytest.approx(MEAN_DIFFERENCE, abs=5e-5)
+        assert max(scores) == pytest.approx(LARGEST_DIFFERENCE, abs=5e-5)
+    assert LARGEST_DIFFERENCE <= 0.15
 
 
 def overlap(a, b):
