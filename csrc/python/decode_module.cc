@@ -189,7 +189,8 @@ py::tuple decode(const std::vector<py::array>& raws, const Int64Array& heads,
     throw py::value_error("image_sizes must be [images, 2]");
   }
   if (!(score >= 0 && score < 1) || !(iou >= 0 && iou < 1) || max_boxes < 1) {
-    throw py::value_error("score and iou must be at least 0 and below 1, max_boxes at least 1");
+    throw py::value_error(
+        "score_threshold and iou_threshold must be at least 0 and below 1, max_boxes at least 1");
   }
   if (suppression < 0 || suppression > static_cast<std::int64_t>(SuppressionKind::kDiouNms)) {
     throw py::value_error("suppression must be 0 to 2");

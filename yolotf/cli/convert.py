@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-flcl",
         "--fully_convolutional",
         action="store_true",
-        help="accept images of any size; the default of the second form where possible",
+        help="accept images of any size (default for CFG WEIGHTS OUTPUT, where possible)",
     )
     parser.add_argument(
         "-f",
         "--fixed_input_shape",
         action="store_true",
-        help="accept images of the cfg's size only; the default of the first form",
+        help="accept images of the cfg's size only (default with --cfg)",
     )
     parser.add_argument(
         "-r", "--yolo4_reorder", action="store_true", help="output the heads in the opposite order"

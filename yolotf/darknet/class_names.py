@@ -69,7 +69,8 @@ def names_for(names: Names, classes: int | None, source: str) -> tuple[str, ...]
     return class_names
 
 
-_WANTED = "names must be a file, a list of names, or a dictionary from class numbers to names"
+_WANTED = "class_names must be a file, a list, or a dictionary from class numbers to names"
+_ONE_A_LINE = "pass a text file with one name per line"
 
 
 def _checked(names: Iterable[Any]) -> tuple[str, ...]:
@@ -92,7 +93,8 @@ def _from_mapping(names: Mapping[Any, Any]) -> tuple[str, ...]:
     missing = next((number for number in range(len(numbered)) if number not in numbered), None)
     if missing is not None:
         raise YolotfError(
-            f"names has {len(numbered)} entries but none for class {missing}; number them from 0",
+            f"class_names has {len(numbered)} names, but none for class {missing}; number them "
+            "from 0",
             expected=missing,
         )
     return _checked(numbered[number] for number in range(len(numbered)))
@@ -110,10 +112,14 @@ def _from_file(path: str, *, is_named: bool = False) -> tuple[str, ...]:
     if kind is not None and kind.text == "utf16":
         raise YolotfError(f"{path}: text in UTF-16; save it as UTF-8", path=path)
     if kind is not None and (kind.detected != "text" or kind.text in ("answer", "cfg", "link")):
-        raise YolotfError(f"{path}: not a list of class names but {kind.description}", path=path)
+        raise YolotfError(
+            f"{path}: not a list of class names but {kind.description}; {_ONE_A_LINE}", path=path
+        )
     if kind is None and b"\0" in raw:
         detected = "a .weights file" if magic.is_weights(raw[:20]) else "a binary file"
-        raise YolotfError(f"{path}: not a list of class names but {detected}", path=path)
+        raise YolotfError(
+            f"{path}: not a list of class names but {detected}; {_ONE_A_LINE}", path=path
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

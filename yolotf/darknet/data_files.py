@@ -206,13 +206,15 @@ def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
             number = whole_number(key)
             if number is None:
                 raise YolotfError(
-                    f"{source}: names: is not a mapping from class numbers to names", path=source
+                    f"{source}: {str(key)[:40]!r} under names: is not a class number; write a list "
+                    "of names, or number them from 0",
+                    path=source,
                 )
             numbered[number] = name
         missing = next((number for number in range(len(numbered)) if number not in numbered), None)
         if missing is not None:
             raise YolotfError(
-                f"{source}: names: has {len(numbered)} entries but none for class {missing}; "
+                f"{source}: {len(numbered)} names under names:, but none for class {missing}; "
                 "number them from 0",
                 path=source,
                 expected=missing,
@@ -220,7 +222,8 @@ def names_of_yaml(path: StrPath, content: Mapping[str, Any]) -> tuple[str, ...]:
         names = [numbered[number] for number in range(len(numbered))]
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise YolotfError(
-            f"{source}: names: is neither a list of names nor a mapping from class numbers",
+            f"{source}: names: holds neither a list of names nor a mapping from class numbers to "
+            "names; write names: [person, car]",
             path=source,
         )
     return tuple(names)

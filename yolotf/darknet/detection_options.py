@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.decoding import NMS_KINDS, Suppression, suppression_of
 from yolotf.errors import YolotfError
-from yolotf.text import plural
+from yolotf.text import names_hint, plural
 
 Resize = Literal["darknet", "opencv", "opencv_exact"]
 """`darknet`: `resize_image`, as in `darknet detector test` and AlexeyAB's `map`, which aligns the
@@ -113,7 +113,11 @@ def _unwanted(
     numbers = {name: number for number, name in enumerate(names)}
     wanted = {_number(item, numbers, classes) for item in items if item != ""}
     if not wanted:
-        raise YolotfError(f"{only!r} names no class", found=only, expected=classes)
+        raise YolotfError(
+            f"only={only!r} names no class; pass names or numbers, as in only='person,car'",
+            found=only,
+            expected=classes,
+        )
     return tuple(sorted(set(range(classes)) - wanted))
 
 
@@ -124,7 +128,7 @@ def _number(item: str | int, numbers: dict[str, int], classes: int) -> int:
         number = operator.index(item)
     if not 0 <= number < classes:
         known = (
-            f"names are {', '.join(numbers)}"
+            names_hint(str(item), numbers)
             if numbers
             else f"there are no class names: use numbers, 0 to {classes - 1}"
         )

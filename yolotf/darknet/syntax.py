@@ -122,7 +122,7 @@ def read_text(source: Source, limits: Limits = DEFAULT) -> tuple[str, str]:
     if not isinstance(source, str | os.PathLike):
         fix = "; decode them: source.decode()" if isinstance(source, bytes) else ""
         raise TypeError(
-            f"a cfg is given by its path or its text, not by {type(source).__name__}{fix}"
+            f"a cfg must be a path or the text itself, not {type(source).__name__}{fix}"
         )
     if is_text(source):
         source, name = str(source), "<cfg>"

@@ -342,7 +342,11 @@ def _class_ids(classifier: Classifier, data: LabelledImages) -> list[int]:
     names = tuple(classifier.class_names) or data.class_names
     if data.ordered or not names:
         if len(data.classes) != count:
-            advice = "" if data.ordered else "; give the network's class names"
+            advice = (
+                "; use the data set that the network was trained on"
+                if data.ordered
+                else "; pass the network's class names"
+            )
             raise YolotfError(
                 f"{data.source}: {plural(len(data.classes), 'label')}, "
                 f"{classifier.network.source} has {count} classes{advice}",

@@ -74,7 +74,8 @@ def read_instances(path: StrPath) -> _Json:
 
 def _not_instances(source: str, why: str) -> YolotfError:
     return YolotfError(
-        f"{source}: not a COCO instances file, which has images, annotations and categories: {why}",
+        f"{source}: not a COCO instances file: {why}; pass a file with images, annotations and "
+        "categories, such as instances_val2017.json",
         path=source,
     )
 
@@ -175,7 +176,8 @@ class _InstancesReader:
                 continue
             if category_id is None or category_id not in category_ids:
                 raise self._error(
-                    f"{name} is of category {entry.get('category_id')!r}, which is not listed"
+                    f"{name} is of category {entry.get('category_id')!r}, which is not listed; add "
+                    "it to categories"
                 )
             left, top, width, height = self._box(name, entry.get("bbox"))
             empty += not (width and height)
@@ -211,10 +213,13 @@ class _InstancesReader:
             )
         if any(abs(value) > _MOST_PIXELS for value in box):
             raise self._error(
-                f"{annotation} has a coordinate of more than {_MOST_PIXELS:,} pixels in its bbox"
+                f"{annotation} has a coordinate of more than {_MOST_PIXELS:,} pixels in its bbox; "
+                "correct or remove it"
             )
         if box[2] < 0 or box[3] < 0:
-            raise self._error(f"{annotation} has a bbox of negative size: {box}")
+            raise self._error(
+                f"{annotation} has a bbox of negative size: {box}; correct or remove it"
+            )
         left, top, width, height = map(float, box)
         return left, top, width, height
 

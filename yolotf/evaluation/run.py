@@ -181,7 +181,8 @@ def _check_labels(data: DataSet) -> None:
     """Raises YolotfError for a data set without labels: every score would be 0."""
     if not any(len(image.truths.classes) for image in data.images):
         raise YolotfError(
-            f"{data.source}: none of its {plural(len(data.images), 'image')} has a label",
+            f"{data.source}: none of its {plural(len(data.images), 'image')} has a label, so every "
+            "score would be 0; pass labelled images",
             path=data.source,
             found=0,
         )

@@ -107,8 +107,8 @@ def _local(
         text = os.fspath(weights) if isinstance(weights, str) else ""
         if "\n" in text and not os.path.exists(text):  # noqa: PTH110 (Path's raises for long ones)
             raise TypeError(
-                f"weights is a text of {len(text)} characters, must be a path, a URL, or the "
-                "bytes of a file: open(path, 'rb').read()"
+                "weights must be a path, a URL, or the bytes of a file, not a text of "
+                f"{len(text)} characters: open(path, 'rb').read()"
             )
         url = url_of(weights)
         if url is None:
@@ -141,10 +141,13 @@ def _buffer(weights: Any) -> memoryview | None:
         return None
     if not isinstance(weights, bytes | bytearray | memoryview) and view.itemsize != 1:
         raise TypeError(
-            f"weights is an array of {view.format}, must be the bytes of a file, header included"
+            "weights must be the bytes of a file, header included, not an array of "
+            f"{view.format!r}; call its tobytes()"
         )
     if not view.c_contiguous:
-        raise TypeError("weights is a memoryview with gaps, must be contiguous")
+        raise TypeError(
+            "weights must be contiguous, not a memoryview with gaps; call its tobytes()"
+        )
     return view.cast("B")
 
 

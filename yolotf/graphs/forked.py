@@ -13,8 +13,8 @@ from typing import NamedTuple
 from yolotf.errors import ForkedProcessError
 
 _FIX = (
-    "and TensorFlow's threads are not here: start processes with multiprocessing's spawn method "
-    '(multiprocessing.get_context("spawn")), or fork before'
+    "so TensorFlow's threads do not exist in it; start processes with "
+    'multiprocessing.get_context("spawn"), or fork before'
 )
 
 
@@ -29,7 +29,7 @@ def check_process(purpose: str) -> None:
     """
     if _parent.ran:
         raise ForkedProcessError(
-            f"{purpose}: this process was forked from one in which TensorFlow had run, {_FIX} "
+            f"{purpose}: this process was forked after TensorFlow had run in its parent, {_FIX} "
             "TensorFlow runs"
         )
 
@@ -42,8 +42,8 @@ def check_runtime() -> None:
     """
     if _parent.detected:
         raise ForkedProcessError(
-            f"this process was forked from one in which a detector had been made, {_FIX} the first "
-            "detector is made"
+            f"this process was forked after a detector had been created in its parent, {_FIX} the "
+            "first detector is created"
         )
 
 

@@ -115,11 +115,11 @@ class RunMemory:
             f"{size_text(needed)} for {images}"
         )
         if taken is None:
-            text += f" beside {size_text(self.weights_bytes)} of weights"
+            text += f" and {size_text(self.weights_bytes)} for weights"
         if allowed is None:
-            text += ", the system gives less"
+            text += ", and the system provides less"
         else:
-            text += f", this process may use {size_text(allowed)}"
+            text += f", but this process may use {size_text(allowed)}"
         if taken is not None:
             text += f" and has taken {size_text(taken)}"
         return OutOfMemoryError(

@@ -22,7 +22,7 @@ from yolotf.images.drawing import LabelledBox, draw_boxes, image_format
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import ImageLike as ImageLike
 from yolotf.images.read import open_picture as open_picture
-from yolotf.text import listed, plural, printable
+from yolotf.text import names_hint, plural, printable
 
 if TYPE_CHECKING:
     import supervision
@@ -193,7 +193,7 @@ class Detections:
             if isinstance(value, str):
                 if (names and value not in names) or nameless:
                     advice = (
-                        f"names are {listed(names, 8)}"
+                        names_hint(value, names)
                         if names
                         else "no names are known: pass class_names= to the Detector, or filter by "
                         "number"

@@ -63,7 +63,7 @@ def input_batch(inputs: Any, network: cfg.Network, *, any_size: bool = False) ->
     _check_shape(inputs, "inputs", network, size)
     if not inputs.dtype.is_floating:
         raise TypeError(
-            f"inputs is a tensor of {inputs.dtype.name}, must be float32 in 0..1; "
+            f"inputs must be float32 in 0..1, not {inputs.dtype.name}; "
             "function.fit(images) returns it for images of any size"
         )
     return tf.cast(inputs, tf.float32)
@@ -126,7 +126,7 @@ def _check_dtype(images: Tensor) -> None:
     dtype = images.dtype
     if dtype == tf.string:
         raise TypeError(
-            "images is a tensor of strings, must be pixels: decode files with tf.io.decode_image, "
+            "images must be pixels, not strings; decode files with tf.io.decode_image, "
             "or use a Detector"
         )
     kind = "f" if dtype.is_floating else np.dtype(dtype.as_numpy_dtype).kind

@@ -90,30 +90,30 @@ def check_model(model: Any, weights: Any = None) -> None:
         if _is_model(weights):
             raise TypeError(f"model and weights are swapped; the model comes first: {_CALL}")
         raise TypeError(
-            f"model is {type(model).__name__}, must be a Keras model; build one with "
+            f"model must be a Keras model, not {type(model).__name__}; build one with "
             f"yolotf.build_model or read one with keras.models.load_model: {_CALL}"
         )
     if is_inference_object(model):
         raise TypeError(
-            f"model is a {type(model).__name__}, must be a Keras model; to load another file into "
+            f"model must be a Keras model, not a {type(model).__name__}; to load another file into "
             f"a {type(model).__name__}, call its reload('yolov4.weights'), and for a Keras model, "
             f"{_CALL}"
         )
     if hasattr(model, "get_concrete_function") or hasattr(model, "structured_input_signature"):
         raise TypeError(
-            "model is a tf.function, must be a Keras model; load into the Keras model that the "
+            "model must be a Keras model, not a tf.function; load into the Keras model that the "
             f"function calls, and the function uses the new weights: {_CALL}"
         )
     if model is None or isinstance(model, (type, int, float)):
         given = f"the class {model.__name__}" if isinstance(model, type) else repr(model)
-        raise TypeError(f"model is {given}, must be a built Keras model: {_CALL}")
+        raise TypeError(f"model must be a built Keras model, not {given}: {_CALL}")
 
 
 def _check_weights(weights: Any) -> None:
     if isinstance(weights, cfg.Network):
         raise TypeError(
-            f"weights is a Network ({weights.source}), must be the file; pass the network that the "
-            "file was trained as with network=: "
+            f"weights must be the file, not a Network ({weights.source}); pass the network that "
+            "the file was trained as with network=: "
             "yolotf.load_darknet_weights(model, 'yolov4.weights', network=network)"
         )
     if _is_model(weights):

@@ -174,7 +174,7 @@ def load_darknet_weights(
     import tensorflow as tf  # imported here: `import yolotf` must not import TensorFlow
 
     if bn_epsilon not in ("keep", "darknet"):
-        raise ValueError(f"bn_epsilon is {bn_epsilon!r}, must be 'keep' or 'darknet'")
+        raise ValueError(f"bn_epsilon={bn_epsilon!r} must be 'keep' or 'darknet'")
     expected = None
     if sources.is_url(weights) and not (by_name or skip_mismatch):
         expected = expected_network(model, network)

@@ -169,7 +169,7 @@ def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment
             raise ValueError("upto counts the sections of a cfg; pass network=")
         if not 0 < upto <= len(network.layers):
             raise ValueError(
-                f"upto is {upto}, must be 1 to {len(network.layers)}, the number of sections of "
+                f"upto={upto} must be 1 to {len(network.layers)}, the number of sections of "
                 f"{network.source}"
             )
         assignments = tuple(
@@ -228,8 +228,7 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
     else:
         if len(version) != 3 or not all(0 <= part < 2**31 for part in version):
             raise ValueError(
-                f"version is {version!r}, must be (major, minor, revision), each from 0 to "
-                f"{2**31 - 1}"
+                f"version={version!r} must be (major, minor, revision), each from 0 to {2**31 - 1}"
             )
         major, minor, revision = version
     if seen is None:
@@ -241,7 +240,7 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
     if not 0 <= seen < 2 ** (32 if size == NARROW else 64):
         bits = 8 * (size - 12)
         raise ValueError(
-            f"seen is {seen}, must be 0 to {2**bits - 1}: the header has {bits} bits for it"
+            f"seen={seen} must be 0 to {2**bits - 1}: the header has {bits} bits for it"
         )
     return header._replace(size_bytes=size)
 

@@ -56,7 +56,7 @@ def check_call(network: object) -> None:
     """
     if not isinstance(network, cfg.Network):
         raise TypeError(
-            f"network is {type(network).__name__}, must be a Network, the name of one or a cfg: "
+            f"network must be a Network, a stock name or a cfg, not {type(network).__name__}: "
             "yolotf.build_model('yolov4') or yolotf.build_model('yolov4.cfg')"
         )
     forked.check_process("build_model")

@@ -51,7 +51,8 @@ def _region(ops: Operations, head: cfg.Region, rows: Rows, tree: Tree | None) ->
     center, extent = ops.Split(axis=-1, value=rows.box, num_split=2)
     if head.tree and tree is None:
         raise UnsupportedSectionError(
-            f"section {head.index} [region]: tree={head.tree} has to be given to decode it",
+            f"section {head.index} [region]: decoding needs the class tree of tree={head.tree}; "
+            "pass tree=",
             line=head.line_of("tree"),
             section=head.type,
             layer=head.index,
