@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _CONTROLS = re.compile(
     # Control characters such as ESC move a terminal's cursor; U+202A to U+202E reorder a line.
@@ -17,6 +17,24 @@ def printable(text: str) -> str:
     Line feeds and tabs stay, as yolotf's messages have them; remove them from names beforehand.
     """
     return _CONTROLS.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def escaped(text: str) -> str:
+    """Returns a line of a report with every character escaped that is not printable.
+
+    Bytes of file names that are not UTF-8 stay: the encoding of the output shows them.
+    """
+    return "".join(
+        character
+        if character.isprintable() or "\ud800" <= character <= "\udfff"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def class_label(number: int, class_names: Sequence[str] = ()) -> str:
+    """Returns the name of a class, or `class 7` if it has none."""
+    return class_names[number] if 0 <= number < len(class_names) else f"class {number}"
 
 
 _MAX_DIGITS = 18

@@ -18,11 +18,12 @@ from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import layer_table, not_weights, summary_lines
 from yolotf.diagnosis.causes import ClassCount, Finding
 from yolotf.diagnosis.layer_table import Divergence, LayerRow
-from yolotf.diagnosis.report import Document, escaped
+from yolotf.diagnosis.report import Document
 from yolotf.diagnosis.target import Subject
 from yolotf.files import detect, sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.progress import Progress, as_progress
+from yolotf.text import escaped
 from yolotf.weights import catalog, layout, same_size
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.head_decoding import decoding_of

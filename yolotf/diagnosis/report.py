@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from yolotf.text import escaped
+
 
 class Column(NamedTuple):
     """A column of a table."""
@@ -89,13 +91,3 @@ class Document:
                 )
                 lines.append(("  " + "  ".join(padded)).rstrip())
         return "\n".join(lines)
-
-
-def escaped(text: str) -> str:
-    """Escapes control characters, so that a file name cannot control the terminal."""
-    return "".join(
-        character
-        if character.isprintable() or "\ud800" <= character <= "\udfff"
-        else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )

@@ -28,7 +28,7 @@ from yolotf.files import sources
 from yolotf.files.paths import StrPath
 from yolotf.progress import Progress, as_progress
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
-from yolotf.text import plural
+from yolotf.text import class_label, plural
 
 
 @public
@@ -150,7 +150,7 @@ def evaluate(
     result = score(
         detections,
         data.images,
-        data.class_names or tuple(f"class {number}" for number in range(classes)),
+        data.class_names or tuple(map(class_label, range(classes))),
         match_iou=match_iou,
         points=points,
         score_threshold=score_threshold,

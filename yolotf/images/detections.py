@@ -22,7 +22,7 @@ from yolotf.images.drawing import LabelledBox, draw_boxes, image_format
 from yolotf.images.read import MAX_PIXELS
 from yolotf.images.read import ImageLike as ImageLike
 from yolotf.images.read import open_picture as open_picture
-from yolotf.text import names_hint, plural, printable
+from yolotf.text import class_label, names_hint, plural, printable
 
 if TYPE_CHECKING:
     import supervision
@@ -96,10 +96,7 @@ class Detections:
                 f"{plural(len(boxes), 'box', 'boxes')}, {plural(len(values), 'score')} and "
                 f"{plural(len(numbers), 'class', 'classes')}; give the same number of each"
             )
-        names = tuple(
-            class_names[number] if 0 <= number < len(class_names) else f"class {number}"
-            for number in numbers.tolist()
-        )
+        names = tuple(class_label(number, class_names) for number in numbers.tolist())
         return cls(boxes, values, numbers, names, tuple(class_names))
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ from yolotf.inference.classifier_head import head_of
 from yolotf.inference.classifier_images import Resize, check_resize, prepare, prepare_all
 from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, rebuilt
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
-from yolotf.text import plural, printable
+from yolotf.text import class_label, plural, printable
 from yolotf.weights.file import WeightsSource
 
 __all__ = ["Classification", "Classifier", "RatedClass", "prepare"]
@@ -306,8 +306,8 @@ class Classifier:
 
     def _best(self, row: _Floats, top: int) -> Classification:
         order = np.argsort(-row, kind="stable")[:top]
-        names = self.class_names or [f"class {number}" for number in range(self.classes)]
-        return Classification(order, row[order], tuple(names[number] for number in order))
+        names = tuple(class_label(number, self.class_names or ()) for number in order.tolist())
+        return Classification(order, row[order], names)
 
 
 def _rebuild(

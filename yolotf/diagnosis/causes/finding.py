@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from yolotf.diagnosis.report import escaped
+from yolotf.text import escaped
 
 MESSAGE_ONLY = {"message_only": True}
 """Marks a field that appears only in the message."""

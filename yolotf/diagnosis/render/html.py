@@ -17,7 +17,7 @@ from yolotf.diagnosis import summary_lines
 from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.file_diagnosis import Diagnosis
 from yolotf.diagnosis.layer_table import LayerRow
-from yolotf.diagnosis.report import escaped
+from yolotf.text import escaped
 
 
 def page(diagnosis: Diagnosis) -> str:
