@@ -48,6 +48,13 @@ def whole_number(text: object) -> int | None:
     return None
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error of another library, without a full stop; or its type."""
+    lines = (line.strip() for line in str(error).splitlines())
+    line = next(filter(None, lines), "").rstrip(".")
+    return line or type(error).__name__
+
+
 def plural(count: int, singular: str, plural_form: str | None = None) -> str:
     """Returns `1 layer`, `2 layers`; with a plural form, `1 class`, `2 classes`."""
     return f"{count} {singular if count == 1 else plural_form or singular + 's'}"

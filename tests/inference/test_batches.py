@@ -28,6 +28,15 @@ class OnlyAnArray:
         return self.values
 
 
+class Unreadable:
+    """A tensor of a GPU, as other libraries have them."""
+
+    shape = (2, 40, 50, 3)
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("Can't convert a tensor of a GPU.\nMove it to the CPU.")
+
+
 def of_objects(values):
     """One-dimensional, also of arrays of one shape, which NumPy would stack."""
     array = np.empty(len(values), object)
@@ -73,6 +82,7 @@ REFUSED = {
     "lists of lists": (TypeError, IMAGES.tolist()),
     "a generator": (TypeError, (image for image in IMAGES)),
     "None": (TypeError, None),
+    "a tensor of a GPU": (TypeError, Unreadable()),
 }
 
 

@@ -22,7 +22,7 @@ from yolotf.errors import MissingPackageError, OutOfMemoryError, optional_packag
 from yolotf.files import detect, magic, opening
 from yolotf.images.limits import MAX_PIXELS as MAX_PIXELS
 from yolotf.interfaces import SupportsArray
-from yolotf.text import plural, printable
+from yolotf.text import first_line, plural, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -236,14 +236,19 @@ def _values(image: Any) -> npt.NDArray[Any]:
     """Converts an array or tensor to an array.
 
     Raises:
-        TypeError: the argument is a symbolic tensor.
+        TypeError: the argument is a symbolic tensor, or a tensor that NumPy cannot read.
     """
     try:
         return np.asarray(image)
-    except Exception as error:  # a symbolic tensor; TensorFlow raises its own error types
+    except Exception as error:  # libraries raise their own types
+        kind = type(image).__name__
+        if type(image).__module__.partition(".")[0] in ("tensorflow", "keras", "tf_keras"):
+            raise TypeError(
+                f"an image is a {kind} without a value, as inside a tf.function; "
+                "use yolotf.inference.build_function there"
+            ) from error
         raise TypeError(
-            f"an image is a {type(image).__name__} without a value, as inside a tf.function; "
-            "use yolotf.inference.build_function there"
+            f"an image is a {kind} that NumPy cannot read: {first_line(error)}; give a NumPy array"
         ) from error
 
 

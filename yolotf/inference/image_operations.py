@@ -18,6 +18,7 @@ from yolotf.graphs import operations
 from yolotf.graphs.letter_box import Size, letter_box_size
 from yolotf.images import read
 from yolotf.interfaces import Tensor as Tensor
+from yolotf.text import first_line
 
 
 def image_batch(images: Any, network: cfg.Network) -> Tensor:
@@ -75,10 +76,11 @@ def _tensor(values: Any, name: str) -> Tensor:
         values = _stacked(values, name)
     try:
         return tf.convert_to_tensor(values)
-    except (TypeError, ValueError, NotImplementedError, tf.errors.OpError) as error:
+    except Exception as error:  # of TensorFlow, or of a tensor of another library
+        reason = f": {first_line(error)}" if hasattr(values, "__array__") else ""
         raise TypeError(
-            f"{name} is a {type(values).__name__} that TensorFlow does not convert to a tensor; "
-            "give an array or tensor [batch, height, width, channels]"
+            f"{name} is a {type(values).__name__} that TensorFlow cannot convert to a tensor"
+            f"{reason}; give an array or tensor [batch, height, width, channels]"
         ) from error
 
 

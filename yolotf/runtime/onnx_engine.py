@@ -24,7 +24,7 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.onnx.model import Model, Options, describe
 from yolotf.runtime.arrays import read_arrays
 from yolotf.runtime.engine import Array, Floats
-from yolotf.text import plural
+from yolotf.text import first_line, plural
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
@@ -231,10 +231,9 @@ def translated_errors(
         if _NO_MEMORY.search(text):
             raise tf_errors.out_of_memory(network, batch) from None
         refused = "the graph" if batch is None else f"a run of {plural(batch, 'image')}"
-        first_line = next((line.strip() for line in text.splitlines() if line.strip()), "")
         raise EngineError(
             f"{network.source}: {engine} refuses {refused} for {tf_errors.input_text(network)}: "
-            f"{first_line.rstrip('.') or type(error).__name__}",
+            f"{first_line(error)}",
             engine=engine,
             source=network.source,
             input_size=tuple(network.input_shape[:2]),
