@@ -237,3 +237,40 @@ def test_single_class_and_channel_are_printed_in_the_singular(capsys, tmp_path):
     code, printed = run(capsys, "check", weights, "--cfg", tmp_path / "one.cfg")
     assert code == 0
     said(words_of(printed))
+
+
+def test_weights_are_taken_from_beside_the_cfg(capsys, tmp_path):
+    network = networks.network(TINY, classes=3)
+    (tmp_path / "animals.cfg").write_text(network.to_cfg())
+    write(tmp_path / "animals_best.weights", network)
+    (tmp_path / "animals.weights").write_bytes(b"an older one")
+    for given in (["--cfg", tmp_path / "animals.cfg"], [tmp_path / "animals.cfg"]):
+        code, printed = run(capsys, "check", *given, "--json")
+        assert code == 0
+        assert json.loads(printed.out)["ok"]
+        assert "animals_best.weights, beside" in printed.err
+    (tmp_path / "animals_best.weights").unlink()
+    code, printed = run(capsys, "check", tmp_path / "animals.cfg")
+    assert code == 1  # animals.weights
+    (tmp_path / "animals.weights").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["check", str(tmp_path / "animals.cfg")])
+    assert stopped.value.code == 2
+    assert "required: FILE" in capsys.readouterr().err
+
+
+def test_check_says_which_lines_hank_ais_darknet_refuses(capsys, tmp_path):
+    network = networks.network(TINY, classes=3)
+    text = network.to_cfg().replace("batch=", "batch=+").replace("[yolo]", "[yolo] # a head", 1)
+    (tmp_path / "animals.cfg").write_text(text + "\nshow_details=1\n")
+    write(tmp_path / "animals.weights", network)
+    code, printed = run(capsys, "check", tmp_path / "animals.cfg", "--dialect", "hank-ai", "--json")
+    assert code == 0
+    stops = [warning["message"] for warning in json.loads(printed.out)["warnings"]]
+    stops = [message for message in stops if "hank-ai's Darknet stops here" in message]
+    assert len(stops) == 2
+    assert 'it says "key "batch" on line #' in stops[0]
+    assert 'from section [yolo] is unused or invalid"' in stops[1]
+    code, printed = run(capsys, "check", tmp_path / "animals.cfg", "--dialect", "alexeyab")
+    assert code == 2
+    assert "AlexeyAB's Darknet would put an empty layer there" in printed.err

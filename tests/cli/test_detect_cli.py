@@ -381,7 +381,7 @@ def test_weights_of_another_network_are_exit_code_1(capsys):
 @pytest.mark.parametrize(
     "options",
     [
-        ("--score", "1.5"),
+        ("--score", "150"),
         ("--iou", "-1"),
         ("-o", "net.cfg"),
         ("--names", "one.names"),
@@ -443,6 +443,39 @@ def test_weights_and_names_are_taken_from_beside_the_cfg(capsys):
     with pytest.raises(SystemExit):
         cli.main(["detect", "other/animals.cfg", "--json"])
     assert "are required: IMAGE" in capsys.readouterr().err
+
+
+def test_a_name_without_its_ending_is_the_cfg(capsys):
+    """As with the tools of hank-ai's Darknet: darknet_06_images_to_json animals pic.jpg."""
+    assert run("pictures/a.png", "--json", "--score", "0") == 0
+    expected = lines(capsys)
+    assert cli.main(["detect", "net", "pictures/a.png", "--json", "--score", "0"]) == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line) for line in printed.out.splitlines()] == expected
+    said(reported(printed.err))
+    # A file of that name is an image.
+    Path("net").write_bytes(Path("pictures/a.png").read_bytes())
+    with pytest.raises(SystemExit):
+        cli.main(["detect", "net", "pictures/a.png", "--json"])
+    assert "are required: --cfg" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--score-threshold", "--score", "--thresh", "-thresh"])
+def test_score_threshold_in_per_cent(capsys, option):
+    (every,) = detections_above(capsys, option, "0")
+    scores = sorted(detection["score"] for detection in every["detections"])
+    middle = sum(scores[len(scores) // 2 :][:2]) / 2
+    assert middle > 0.011  # 1 and less is a fraction
+    (few,), (same,) = (
+        detections_above(capsys, option, value) for value in (f"{middle}", f"{100 * middle}")
+    )
+    assert few == same
+    assert 0 < len(few["detections"]) < len(scores)
+
+
+def detections_above(capsys, option, value):
+    assert run("pictures/b.jpg", "--json", option, value) == 0
+    return lines(capsys)
 
 
 def test_folders_are_searched_for_what_can_be_read():

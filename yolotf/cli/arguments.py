@@ -135,15 +135,17 @@ def add_detection_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--score-threshold",
         "--score",
-        type=float,
+        "--thresh",
+        "-thresh",
+        type=fraction,
         default=DetectionOptions.score_threshold,
         metavar="X",
-        help="drop detections with a lower score (default: %(default)s)",
+        help="drop detections with a lower score; 50 means 50 %% (default: %(default)s)",
     )
     group.add_argument(
         "--iou-threshold",
         "--iou",
-        type=float,
+        type=fraction,
         default=DetectionOptions.iou_threshold,
         metavar="X",
         help="IoU above which only the best of two boxes of a class is kept (default: %(default)s)",
@@ -251,6 +253,12 @@ def size(text: str) -> int | tuple[int, int]:
             f"{text!r}: width and height are at least 1, and multiples of 32 for most networks"
         )
     return (int(height), int(width)) if height else int(width)
+
+
+def fraction(text: str) -> float:
+    """Parses a number from 0 to 1, or a percentage of up to 100, as hank-ai's library takes it."""
+    value = float(text)
+    return value / 100 if 1 < value <= 100 else value
 
 
 def positive(text: str) -> int:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import Any
 
-from yolotf.cli import arguments
+from yolotf.cli import arguments, network_files
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import file_diagnosis, render
@@ -18,7 +18,12 @@ from yolotf.weights.file import WeightsFile
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = "Exit code 0: the file matches; 1: it does not; 2: it cannot be read."
-    parser.add_argument("file", metavar="FILE", help="the .weights file")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="the .weights file; by default, the one beside the cfg",
+    )
     arguments.add_cfg(parser)
     arguments.add_classes(parser)
     parser.add_argument(
@@ -35,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="OUT", help="write an HTML page that draws the layers")
     arguments.add_overwrite(parser)
     arguments.add_timeout(parser)
+    parser.set_defaults(parser=parser)
 
 
 def main(parsed: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
+    network_files.complete_file(parsed)
     if not parsed.cfg and not parsed.model:
         raise ValueError("check needs --cfg or --model")
     read = [path for path in (parsed.file, parsed.cfg, parsed.model) if path]

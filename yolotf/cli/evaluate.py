@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--match-iou",
         "--iou-thresh",
         "-iou_thresh",
-        type=_fraction,
+        type=arguments.fraction,
         default=0.5,
         metavar="X",
         help="IoU above which a detection matches a label (default: 0.5)",
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score-threshold",
         "--thresh",
         "-thresh",
-        type=_fraction,
+        type=arguments.fraction,
         default=DetectionOptions.score_threshold,
         metavar="X",
         help="score from which detections count for precision, recall, F1, TP, FP and FN; 50 means "
@@ -101,12 +101,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_engine(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(parser=parser)
-
-
-def _fraction(text: str) -> float:
-    """Parses a number from 0 to 1, or a percentage of up to 100 as in hank-ai's Darknet."""
-    value = float(text)
-    return value / 100 if 1 < value <= 100 else value
 
 
 def main(parsed: argparse.Namespace) -> int:

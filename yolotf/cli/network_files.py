@@ -20,12 +20,13 @@ def complete(parsed: argparse.Namespace) -> None:
     """Fills in `parsed.cfg` and `parsed.weights`; prints a note on a file that it chose.
 
     Inputs that end in .cfg, .weights, .names or .data are taken as the network's files, in any
-    order.
+    order; so is `animals`, if there is no such file but `animals.cfg` exists.
 
     Exits with argparse's error if a file is neither given nor found beside the cfg.
     """
     if "inputs" in parsed:
         parsed.inputs = [name for name in parsed.inputs if not _is_taken(parsed, name)]
+        _take_stem(parsed)
     missing = [] if parsed.cfg else ["--cfg"]
     if parsed.cfg and not parsed.weights:
         parsed.weights = weights_beside(parsed.cfg)
@@ -48,6 +49,36 @@ def _is_taken(parsed: argparse.Namespace, name: str) -> bool:
         return False
     setattr(parsed, option, name)
     return True
+
+
+def _take_stem(parsed: argparse.Namespace) -> None:
+    """Stores the cfg of the first input that is the name of a cfg without its ending."""
+    for name in parsed.inputs if parsed.cfg is None else ():
+        cfg = f"{name}.cfg"
+        if not Path(name).exists() and Path(cfg).is_file():
+            parsed.cfg = cfg
+            parsed.inputs.remove(name)
+            arguments.note(f"cfg: {cfg}")
+            return
+
+
+def complete_file(parsed: argparse.Namespace) -> None:
+    """Fills in `parsed.file`, the weights, from beside the cfg; takes a .cfg in its place.
+
+    Exits with argparse's error if the weights are neither given nor found.
+    """
+    if not parsed.cfg and parsed.file and _is_cfg(parsed.file):
+        parsed.cfg, parsed.file = parsed.file, None
+    if parsed.file is not None:
+        return
+    parsed.file = weights_beside(parsed.cfg) if parsed.cfg else None
+    if parsed.file is None:
+        parsed.parser.error("the following arguments are required: FILE")
+    arguments.note(f"weights: {parsed.file}, beside {parsed.cfg}")
+
+
+def _is_cfg(name: str) -> bool:
+    return Path(name).suffix.lower() == ".cfg" and Path(name).is_file()
 
 
 def weights_beside(cfg: str) -> str | None:

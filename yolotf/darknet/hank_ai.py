@@ -143,7 +143,8 @@ def _refused_value(section: str, option: Option, value: str) -> Iterator[Refused
     shown = shortened(value)
     if key in LISTS and not (key == "from" and section in _ONE_REFERENCE):
         if key in ("from", "layers") and not hank_ai_numbers(key, value):
-            yield RefusedLine(line, f"{key}={shown} has no number at its start", "must specify")
+            says = 'must specify "from=..."' if key == "from" else "must specify input layers"
+            yield RefusedLine(line, f"{key}={shown} has no number at its start", says)
         return
     if words := WORDS.get(key):
         if value not in words.known:
@@ -157,7 +158,11 @@ def _refused_value(section: str, option: Option, value: str) -> Iterator[Refused
             )
     elif key not in TEXTS and not is_plain_number(value):
         failed = value.strip("-.0123456789") == "" and value != ""
-        says = "failed to parse numeric value" if failed else f'key "{key}" on line #{line}'
+        says = (
+            "failed to parse numeric value"
+            if failed
+            else f'key "{key}" on line #{line} should be numeric'
+        )
         yield RefusedLine(line, f"{key}={shown} is not a number there (digits, - and . only)", says)
 
 
