@@ -147,6 +147,9 @@ def _without_empty(table: Table) -> Table:
 
 
 def _shape(array: Array) -> str:
+    """Returns a shape as in `64x32x3x3`; the catalog only knows how many floats a kernel has."""
+    if array.role == "kernel" and len(array.shape) == 1:
+        return f"{array.shape[0]:,} floats"
     return "x".join(map(str, array.shape))
 
 

@@ -104,7 +104,9 @@ class Recurrent(Layer):
     def refusal(self, network: Surroundings) -> Refusal | None:
         """Refusals of the sub-layers, and windows for which Darknet aborts."""
         if key := self.set_key("xnor"):
-            return Refusal(f"{key}= is not supported in [{self.type}]", key)
+            return Refusal(
+                f"{key}= is not supported in [{self.type}]; remove it and train again", key
+            )
         for part in self.sublayers:
             layer = part.layer
             if isinstance(layer, Convolutional):
@@ -165,7 +167,7 @@ class _Parts:
             if channels % groups or filters % groups:
                 raise options.fail(
                     f"groups={groups} does not divide {channels} input channels and {filters} "
-                    "filters",
+                    "filters; set groups= to a divisor of both",
                     "groups",
                 )
             height, width, _ = self.place.input_shape
@@ -407,7 +409,7 @@ class ConvLstm(_Windowed):
         """Options that Darknet does not implement, or that make it read out of bounds."""
         if self.lstm_activation not in self.LSTM_ACTIVATIONS:
             return Refusal(
-                f"unknown lstm_activation={self.lstm_activation[:40]}; one of "
+                f"unknown lstm_activation={self.lstm_activation[:40]}; set one of "
                 f"{', '.join(self.LSTM_ACTIVATIONS)}",
                 "lstm_activation",
             )
