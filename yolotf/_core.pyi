@@ -7,12 +7,15 @@ from numpy.typing import NDArray
 
 CODES: list[str]
 FILE_CODES: list[str]
-HEAD_COLUMNS: int
+HEAD_FIELDS: list[str]
+HEAD_KINDS: list[str]
 HUGE: float
+ORDERS: list[str]
 PLAN_COLUMNS: int
 PLAN_FIELDS: list[str]
 RESULT_FIELDS: list[str]
 ROLES: list[str]
+SUPPRESSION_KINDS: list[str]
 
 class NativeError(ValueError):
     code: str

@@ -7,6 +7,7 @@
 #ifndef YOLOTF_CSRC_DETECT_DECODE_H_
 #define YOLOTF_CSRC_DETECT_DECODE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -16,6 +17,8 @@
 namespace yolotf {
 
 enum class HeadKind : std::int64_t { kYolo = 0, kGaussianYolo = 1, kRegion = 2, kDetection = 3 };
+// The types of their sections.
+constexpr std::array<const char*, 4> kHeadKinds = {"yolo", "Gaussian_yolo", "region", "detection"};
 
 // How to decode a head: its section of the cfg.
 struct HeadRule {
@@ -49,6 +52,8 @@ struct RawHead {
 };
 
 enum class SuppressionKind : std::int64_t { kDefault = 0, kGreedyNms = 1, kDiouNms = 2 };
+// Their names in nms_kind=.
+constexpr std::array<const char*, 3> kSuppressionKinds = {"default", "greedynms", "diounms"};
 
 // The order of the detections of an image. `detector map` of both Darknets counts them in the order
 // of their boxes, and those of a box by class. Both sort all boxes once for each class, by their
@@ -58,12 +63,14 @@ enum class Order : std::int64_t {
   kAlexeyAb = 1,  // box.c:812: with glibc's qsort, which is stable
   kHankAi = 2     // box.cpp:249: with std::sort, which is not, from the order head, anchor, cell
 };
+constexpr std::array<const char*, 3> kOrders = {"score", "alexeyab", "hank-ai"};
 
+// The caller sets the first four; yolotf/darknet/detection_options.py has the defaults for users.
 struct DecodeOptions {
   ImageSize input;  // of the network; [yolo] anchors are relative to it
-  float score_threshold = 0.25F;
-  float iou_threshold = 0.45F;
-  std::int64_t max_boxes = 300;
+  float score_threshold = 0;
+  float iou_threshold = 0;
+  std::int64_t max_boxes = 0;
   SuppressionKind suppression = SuppressionKind::kDefault;
   float beta = 0.6F;        // exponent of the center distance in diounms
   bool letter_box = false;  // images keep their proportions in the input

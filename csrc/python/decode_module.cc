@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -43,6 +44,8 @@ enum HeadColumn : py::ssize_t {
   kSide,
   kHeadColumns
 };
+constexpr std::array<const char*, kHeadColumns> kHeadFields = {
+    "kind", "classes", "boxes", "new_coords", "softmax", "class_fix", "sqrt", "side"};
 // Columns of `numbers` before the anchors: scale_x_y and center_shift.
 constexpr py::ssize_t kNumbersBeforeAnchors = 2;
 
@@ -300,7 +303,10 @@ Float32Out fit_images(const std::vector<py::array>& arrays,
 
 void bind_decode(py::module_& module) {
   using namespace pybind11::literals;
-  module.attr("HEAD_COLUMNS") = static_cast<py::ssize_t>(yolotf::kHeadColumns);
+  module.attr("HEAD_FIELDS") = py::cast(yolotf::kHeadFields);
+  module.attr("HEAD_KINDS") = py::cast(yolotf::kHeadKinds);
+  module.attr("SUPPRESSION_KINDS") = py::cast(yolotf::kSuppressionKinds);
+  module.attr("ORDERS") = py::cast(yolotf::kOrders);
   // shared_ptr: an object whose __init__ never ran has no holder and is rejected as an argument.
   // Python's own metaclass, as the stub declares no other.
   py::class_<yolotf::ClassTree, std::shared_ptr<yolotf::ClassTree>>(
@@ -318,13 +324,14 @@ void bind_decode(py::module_& module) {
       "unwanted"_a = std::vector<std::int64_t>{}, "tree"_a = py::none(), "threads"_a = 1,
       "order"_a = 0,
       "Decodes raw heads (float32, [images, rows, columns, channels], not copied) and applies "
-      "non-maximum suppression, by Darknet's rules. Each row of `heads` (int64) has kind, classes, "
-      "boxes of a cell, new_coords, softmax, classfix=-1, sqrt and side of a head; each row of "
-      "`numbers` (float64) has scale_x_y, the shift of yolo_point, and the anchors. With `tree`, "
-      "all "
-      "heads must be [region]. `order` is Order of decode.h. Returns the detections of all images, "
-      "concatenated: boxes [N, 4] as left, top, right, bottom in pixels, scores [N], classes [N], "
-      "and counts [images].");
+      "non-maximum suppression, by Darknet's rules. Each row of `heads` (int64) has the "
+      "HEAD_FIELDS "
+      "of a head; each row of `numbers` (float64) has scale_x_y, the shift of yolo_point, and the "
+      "anchors. With `tree`, all heads must be [region]. `suppression` and `order` are indices "
+      "into "
+      "SUPPRESSION_KINDS and ORDERS. Returns the detections of all images, concatenated: boxes "
+      "[N, 4] as left, top, right, bottom in pixels, scores [N], classes [N], and counts "
+      "[images].");
   module.def("fit", &yolotf::fit_images, "images"_a, "shape"_a, "inner"_a, py::kw_only(),
              "threads"_a = 1, "opencv"_a = false, "exact"_a = false,
              "Resizes images (uint8, or float32 in 0..1; [height, width, channels]) as Darknet "

@@ -45,6 +45,9 @@ struct Numbers {
 DecodeOptions options_of(std::int64_t height, std::int64_t width) {
   DecodeOptions options;
   options.input = {height, width};
+  options.score_threshold = 0.25F;
+  options.iou_threshold = 0.45F;
+  options.max_boxes = 300;
   return options;
 }
 

@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import threading
+from typing import get_args
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +13,10 @@ import pytest
 from support import weights_files
 from support.messages import refused, said
 from yolotf import _core
+from yolotf.darknet.decoding import NMS_KINDS
+from yolotf.darknet.layer import SECTIONS
 from yolotf.darknet.roles import Role
+from yolotf.runtime import decoding
 from yolotf.weights import layout, statistics, write
 from yolotf.weights import plan as plans
 
@@ -510,6 +514,10 @@ def test_codes_and_plan_columns_are_those_of_the_layout():
 def test_names_that_python_reads_match_the_core():
     assert list(plans.Fields._fields) == _core.PLAN_FIELDS
     assert list(write.Result._fields) == _core.RESULT_FIELDS
+    assert list(decoding.HeadFields._fields) == _core.HEAD_FIELDS
+    assert list(get_args(decoding.Order)) == _core.ORDERS
+    assert list(NMS_KINDS) == _core.SUPPRESSION_KINDS
+    assert {name for name in SECTIONS if SECTIONS[name].ends_graph} == set(_core.HEAD_KINDS)
     assert list(Role) == _core.ROLES
     assert [role.number for role in Role] == list(range(len(_core.ROLES)))
     assert set(_core.FILE_CODES) == {"ok", "system", "not_regular", "changed"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,6 @@ from yolotf import _core
 from yolotf._public import renamed
 from yolotf.darknet.cfg import Head, Network
 from yolotf.darknet.decoding import (
-    NMS_KINDS,
     Suppression,
     check_heads,
     suppression_of,
@@ -21,10 +20,7 @@ from yolotf.darknet.decoding import (
 from yolotf.darknet.detection_options import DetectionOptions
 
 Order = Literal["score", "alexeyab", "hank-ai"]
-_ORDERS = get_args(Order)
-"""By the number in Order of csrc/detect/decode.h."""
-_KINDS = ("yolo", "Gaussian_yolo", "region", "detection")
-"""By the number in HeadKind of csrc/detect/decode.h."""
+"""One of `_core.ORDERS`."""
 
 
 class DecodedImage(NamedTuple):
@@ -61,7 +57,7 @@ class Decoder:
         """
         check_heads(network)
         heads = network.heads
-        self._head_integers = np.array([_integers_of(head) for head in heads], np.int64)
+        self._head_integers = np.array([HeadFields.of(head) for head in heads], np.int64)
         most_anchors = max(len(head.anchors) for head in heads)
         self._head_floats = np.zeros([len(heads), 2 + 2 * most_anchors], np.float64)
         for row, head in zip(self._head_floats, heads, strict=True):
@@ -71,7 +67,7 @@ class Decoder:
         self._tree = None if tree is None else _core.ClassTree(tree.parents, tree.groups)
         self._letter_box = network.letter_box
         self._suppression = suppression or suppression_of(network)
-        self._order = _ORDERS.index(order)
+        self._order = _core.ORDERS.index(order)
 
     @renamed(score="score_threshold", iou="iou_threshold")
     def __call__(
@@ -121,7 +117,7 @@ class Decoder:
             score=score_threshold,
             iou=iou_threshold,
             max_boxes=max_boxes,
-            suppression=NMS_KINDS.index(self._suppression.kind),
+            suppression=_core.SUPPRESSION_KINDS.index(self._suppression.kind),
             beta=self._suppression.beta,
             letter_box=self._letter_box if letter_box is None else letter_box,
             agnostic=agnostic,
@@ -135,16 +131,30 @@ class Decoder:
         return [DecodedImage(*image) for image in zip(*columns, strict=True)] if len(counts) else []
 
 
-def _integers_of(head: Head) -> list[int]:
-    """Returns a row of the `heads` argument of `_core.detections`."""
-    rule = head.rule
-    return [
-        _KINDS.index(head.type),
-        head.classes,
-        rule.boxes,
-        rule.new_coords,
-        rule.softmax,
-        rule.class_fix,
-        rule.sqrt,
-        rule.side,
-    ]
+class HeadFields(NamedTuple):
+    """A row of the `heads` argument of `_core.detections`: `HEAD_FIELDS`."""
+
+    kind: int
+    """Index into `_core.HEAD_KINDS`."""
+    classes: int
+    boxes: int
+    new_coords: bool
+    softmax: bool
+    class_fix: bool
+    sqrt: bool
+    side: int
+
+    @classmethod
+    def of(cls, head: Head) -> HeadFields:
+        """Returns the row of a head."""
+        rule = head.rule
+        return cls(
+            kind=_core.HEAD_KINDS.index(head.type),
+            classes=head.classes,
+            boxes=rule.boxes,
+            new_coords=rule.new_coords,
+            softmax=rule.softmax,
+            class_fix=rule.class_fix,
+            sqrt=rule.sqrt,
+            side=rule.side,
+        )
