@@ -187,4 +187,4 @@ bench: $(VENV)/built ## time loading against pure Python
 	$(BIN)/python benchmarks/load.py
 
 clean: ## remove what was built
-	rm -rf build build-aarch64 build-sanitize build-fuzz build-js build-readers build-triton build-servers build-tfmot dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
+	rm -rf build build-* dist *.egg-info demo-output wheelhouse site yolotf/*.so yolotf/_op
