@@ -164,6 +164,25 @@ def test_an_image_listed_twice_is_noted_as_refused_by_hank_ai(data_set, official
         said(note)
 
 
+def test_what_hank_ai_refuses_in_a_list_is_noted(tmp_path):
+    """Its `map` stops at an image without labels beside it, and at a link to a listed image."""
+    for folder in ("JPEGImages", "labels"):
+        (tmp_path / folder).mkdir()
+    for name in "abc":
+        Image.new("RGB", (32, 32)).save(tmp_path / f"JPEGImages/{name}.png")
+    (tmp_path / "JPEGImages/d.png").symlink_to("a.png")
+    for place in ("JPEGImages/a.txt", "JPEGImages/d.txt", "labels/b.txt"):
+        (tmp_path / place).write_text("0 0.5 0.5 0.2 0.2\n")
+    paths = sorted((tmp_path / "JPEGImages").glob("*.png"))
+    (tmp_path / "valid.txt").write_text("".join(f"{path}\n" for path in paths))
+    (tmp_path / "obj.data").write_text("classes=1\nvalid=valid.txt\n")
+    first, second = evaluation.read_data_set(tmp_path / "obj.data", like="hank-ai").notes
+    assert "a.png 2 times; every time counts; hank-ai's Darknet refuses the list" in first
+    assert "2 images without labels beside them, the first" in second
+    assert second.endswith("b.png; hank-ai's Darknet refuses the list")
+    assert evaluation.read_data_set(tmp_path / "obj.data").notes == ()
+
+
 # Its library: Darknet::predict() of darknet.cpp, and its tools, which call it.
 
 

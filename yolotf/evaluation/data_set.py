@@ -292,8 +292,11 @@ def _labelled(
     images = []
     files_with_outlines = 0
     elsewhere: list[tuple[Path, Path]] = []
+    refused: list[Path] = []
     for index, path in enumerate(paths):
         file = find_labels(path, like)
+        if like == "hank-ai" and file != label_places(path, like)[0]:
+            refused.append(path)
         truths = NO_TRUTHS
         if file is None:
             unlabelled.append(path)
@@ -318,6 +321,11 @@ def _labelled(
         )
     notes += lookup.notes()
     notes += _about_repeated(data.path, paths, like)
+    if refused:
+        notes.append(
+            f"{data.path}: {plural(len(refused), 'image')} without labels beside them, the first "
+            f"{refused[0]}; hank-ai's Darknet refuses the list"
+        )
     if elsewhere:
         image, file = elsewhere[0]
         notes.append(
@@ -341,7 +349,9 @@ def _labelled(
 
 def _about_repeated(source: Path, paths: Iterable[Path], like: Fork) -> Iterator[str]:
     """Yields a note if an image is listed several times."""
-    counts = Counter(os.path.abspath(path) for path in paths)  # noqa: PTH100 (follows no link)
+    # Only hank-ai's follows links before it compares (detector_map.cpp:592).
+    absolute = os.path.realpath if like == "hank-ai" else os.path.abspath
+    counts = Counter(absolute(path) for path in paths)
     repeated = [path for path, count in counts.items() if count > 1]
     if repeated:
         others = f"; so do {plural(len(repeated) - 1, 'other image')}" if len(repeated) > 1 else ""
