@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import messages, numpy_loader
+from support import helpers, messages, numpy_loader
 from support.cfgs import conv, net, normalized, section, yolo
 from yolotf import Classifier, Detector, parse_cfg
 from yolotf.cli import commands
@@ -32,9 +32,7 @@ SECRET = "root:$6$salt$hash:19000:0:99999:7:::\n"
 def here(tmp_path, monkeypatch):
     """A folder with a network, a data set, a FIFO and a secret file."""
     monkeypatch.chdir(tmp_path)
-    Path("net.cfg").write_text(NETWORK)
-    Path("net.weights").write_bytes(numpy_loader.random_file(NETWORK))
-    Path("net.names").write_text("cat\ndog\nkite\n")
+    helpers.write_detector(NETWORK)
     Path("pictures").mkdir()
     Image.new("RGB", (40, 30)).save("pictures/a.png")
     Path("shadow").write_text(SECRET)

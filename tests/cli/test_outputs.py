@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support import messages, numpy_loader
+from support import helpers, messages, numpy_loader
 from support.cfgs import conv, net, normalized, section, yolo
 from yolotf import Detector, build_model, diagnose, save_darknet_weights
 from yolotf.cli import commands
@@ -253,9 +253,7 @@ every_output = pytest.mark.parametrize("output", OUTPUTS, ids=str)
 def here(tmp_path, monkeypatch):
     """A network, labelled pictures, a video; the weights and cfg under names of outputs, too."""
     monkeypatch.chdir(tmp_path)
-    Path("net.cfg").write_text(NETWORK)
-    Path("net.weights").write_bytes(numpy_loader.random_file(NETWORK))
-    Path("net.names").write_text("cat\ndog\nkite\n")
+    helpers.write_detector(NETWORK)
     Path("pictures").mkdir()
     random = np.random.default_rng(0)
     for name in ("a.png", "b.jpg"):

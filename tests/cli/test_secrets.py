@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from support import numpy_loader
+from support import helpers
 from support.cfgs import conv, net, section, yolo
 from yolotf import Detector, parse_cfg
 from yolotf.cli import commands, messages
@@ -67,9 +67,7 @@ ARGUMENTS = [
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("net.cfg").write_text(NETWORK)
-    Path("net.weights").write_bytes(numpy_loader.random_file(NETWORK))
-    Path("net.names").write_text("cat\ndog\nkite\n")
+    helpers.write_detector(NETWORK)
     Path("net.data").write_text("classes=3\nvalid=list.txt\nnames=net.names\n")
     Path("list.txt").write_text("a.png\n")
     Path("a.txt").write_text("0 .5 .5 .5 .5\n")

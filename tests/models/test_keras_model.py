@@ -370,8 +370,6 @@ CHANNEL_ACTIVATIONS = {
     "normalize_channels_softmax_maxval": lambda x: normalize_channels_softmax(x, x.max()),
 }
 
-IDENTITY = {(0, "kernel"): np.eye(3)[:, :, None, None], (0, "bias"): 0}
-
 
 def test_section_activations_are_all_covered():
     assert ACTIVATIONS.keys() | CHANNEL_ACTIVATIONS.keys() == cfg.ACTIVATIONS

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
-from support import weights_files
+from support import numpy_loader, weights_files
 from yolotf.darknet import cfg
 from yolotf.weights import layout
 
@@ -143,3 +143,10 @@ def write_weights(path, network, floats=None, *, seed=1, scale=1.0):
             part[:] = np.abs(part) + np.float32(0.5)
     weights_files.write_in_parts(path, [numbers[:floats]], weights_files.header(64))
     return numbers
+
+
+def write_detector(text: str) -> None:
+    """Writes a cfg of three classes into this folder, with random weights: net.cfg and so on."""
+    Path("net.cfg").write_text(text)
+    Path("net.weights").write_bytes(numpy_loader.random_file(text))
+    Path("net.names").write_text("cat\ndog\nkite\n")
