@@ -33,6 +33,8 @@ SECTIONS = {
     "connected": "[connected]\noutput=5\nbatch_normalize=1\nactivation=leaky",
     "local": "[local]\nfilters=5\nsize=3\npad=1\nstride=2\nactivation=leaky",
     "local_without_pad": "[local]\nfilters=5\nsize=2\nactivation=leaky",
+    "local_overhanging": "[local]\nfilters=5\nsize=7\nstride=7\nactivation=leaky\n"
+    "[convolutional]\nfilters=40\nactivation=linear",
     "groups": "[convolutional]\nbatch_normalize=1\nfilters=12\nsize=3\npad=1\ngroups=2\n"
     "activation=relu",
     "depthwise_multiplier": "[convolutional]\nbatch_normalize=1\nfilters=16\nsize=3\npad=1\n"
@@ -41,6 +43,9 @@ SECTIONS = {
     "activation=leaky",
     "even_kernel": "[convolutional]\nfilters=5\nsize=4\nstride=3\npad=1\nactivation=logistic",
     "strides": "[convolutional]\nfilters=5\nsize=3\nstride_x=1\nstride_y=2\npadding=2\n"
+    "activation=linear",
+    # OpenVINO forgets such padding where it moves the stride to the operation before.
+    "strided_1x1_with_padding": "[convolutional]\nfilters=5\nsize=1\nstride=2\npadding=1\n"
     "activation=linear",
     "depthwise_strides": "[convolutional]\nfilters=8\nsize=3\nstride_x=1\nstride_y=2\npad=1\n"
     "groups=8\nactivation=linear",
@@ -68,6 +73,9 @@ SECTIONS = {
     "maxpool_no_padding": "[maxpool]\nsize=3\nstride=2\npadding=0",
     "maxpool_depth": "[maxpool]\nmaxpool_depth=1\nout_channels=3\nsize=1",
     "local_avgpool": "[local_avgpool]\nsize=3\nstride=2",
+    # OpenVINO takes factors of positions for factors of a kernel that has their shape.
+    "local_avgpool_before_a_kernel_of_its_size": "[local_avgpool]\nsize=3\nstride_x=4\n"
+    "stride_y=3\n[convolutional]\nfilters=5\nsize=2\npad=1\nactivation=linear",
     "local_avgpool_same": "[local_avgpool]\nsize=3\nstride=1",
     "avgpool": "[avgpool]",
     "route_groups": "[route]\nlayers=-1,-2\ngroups=2\ngroup_id=1",

@@ -45,6 +45,10 @@ def _numbers(value: str) -> list[int]:
     return [int(part) for part in re.findall(r"[+-]?\d+", value.split("#")[0])]
 
 
+def _windows(room: int, stride: int) -> int:
+    return int(room / stride) + 1  # C's division truncates toward zero
+
+
 def stored(text: str) -> Iterator[Stored]:
     """Returns the arrays in the file of a cfg, in file order."""
     (_, net), *sections = read(text)
@@ -80,7 +84,7 @@ def stored(text: str) -> Iterator[Stored]:
                     group = channels // option("groups", 1)
                     yield Stored(index, kind, "kernel", (filters, group, side, side))
                 height, width = (
-                    (extent + 2 * padding - side) // option(key, stride) + 1
+                    _windows(extent + 2 * padding - side, option(key, stride))
                     for extent, key in ((height, "stride_y"), (width, "stride_x"))
                 )
                 channels = filters
@@ -93,7 +97,7 @@ def stored(text: str) -> Iterator[Stored]:
                 height, width, channels = 1, 1, output
             case "local":
                 lost = 1 if option("pad", 0) else side
-                height, width = (height - lost) // stride + 1, (width - lost) // stride + 1
+                height, width = _windows(height - lost, stride), _windows(width - lost, stride)
                 yield Stored(index, kind, "bias", (filters, height, width))
                 yield Stored(index, kind, "kernel", (height * width, filters, channels, side, side))
                 channels = filters
@@ -115,7 +119,7 @@ def stored(text: str) -> Iterator[Stored]:
                 if option("maxpool_depth", 0):
                     channels = option("out_channels", 1)
                 else:
-                    height, width = (height - lost) // stride + 1, (width - lost) // stride + 1
+                    height, width = _windows(height - lost, stride), _windows(width - lost, stride)
             case "avgpool":
                 height = width = 1
             case "route":

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf.darknet import cfg, graph_checks
+from yolotf.darknet.layer import positions
 from yolotf.darknet.sections.antialiased import sharp
 from yolotf.graphs import convolution
 from yolotf.graphs.sections.convolutional import convolve_locally
@@ -300,10 +301,21 @@ class LocallyConnected2D(Layer):
 
     def _positions(self, input_shape: Sequence[int]) -> tuple[int, int]:
         rows, columns = (
-            (extent + 2 * self.padding - self.kernel_size[0]) // self.strides[0] + 1
+            positions(extent + 2 * self.padding, self.kernel_size[0], self.strides[0])
             for extent in input_shape[1:3]
         )
         return rows, columns
+
+    def _sides(self, input_shape: Sequence[int]) -> list[list[int]]:
+        """Padding before and after; the only window may overhang the input."""
+        reach = [
+            (count - 1) * self.strides[0] + self.kernel_size[0]
+            for count in self._positions(input_shape)
+        ]
+        return [
+            [self.padding, max(self.padding, end - extent - self.padding)]
+            for end, extent in zip(reach, input_shape[1:3], strict=True)
+        ]
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Creates the kernels and biases."""
@@ -329,7 +341,7 @@ class LocallyConnected2D(Layer):
             channels=inputs.shape[-1],
             size=self.kernel_size[0],
             stride=self.strides[0],
-            padding=[[self.padding] * 2] * 2,
+            padding=self._sides(inputs.shape),
         )
         return outputs + self.bias
 
