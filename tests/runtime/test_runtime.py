@@ -64,6 +64,20 @@ def test_every_section_computes_what_the_function_does(name, onednn, tmp_path, m
         np.testing.assert_allclose(head, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("sections", ["[empty]", "[upsample]\nstride=1", "[implicit]\nfilters=3"])
+def test_an_input_of_the_graph_can_be_its_output(sections, tmp_path):
+    text = f"[net]\nheight=2\nwidth=4\nchannels=3\n{sections}\n"
+    path = tmp_path / "a.weights"
+    path.write_bytes(numpy_loader.random_file(text))
+    ours = RuntimeNetwork(parse_cfg(text))
+    images = np.random.default_rng(1).random((2, 2, 4, 3), np.float32)
+    (head,) = ours.raw_heads(images, ours.load(path))
+    arrays = numpy_loader.arrays(text, path.read_bytes())
+    constants = [np.tile(array.reshape(1, 1, 1, 3), (2, 1, 1, 1)) for array in arrays.values()]
+    (expected,) = constants or [images]
+    np.testing.assert_array_equal(head, expected)
+
+
 def test_split_channels_are_joined_where_needed(tmp_path, monkeypatch):
     """Wide convolutions, and after them sections that do or do not accept channels in blocks."""
     monkeypatch.setattr(_core, "has_avx512", lambda: True)  # so that there are blocks

@@ -47,6 +47,7 @@ _INPUTS = {
     "GatherV2": "params | indices axis",
     "Greater": "x y",
     "GreaterEqual": "x y",
+    "Identity": "input",
     "LeakyRelu": "features",
     "Less": "x y",
     "MatMul": "a b",

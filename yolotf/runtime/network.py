@@ -89,10 +89,15 @@ class RuntimeNetwork:
             fuses_mish=chosen_kernels.fuses_mish,
             states=states,
         )
+        inputs = [images, *states.values(), *weights.values()]
+        outputs = [
+            # TensorFlow refuses to return what it is given.
+            ops.Identity(input=output) if output in inputs else output
+            for output in (*heads, *after.values())
+        ]
         optimize = chosen_kernels.optimized and not self.graph.skip_grappler
         session = _runtime.Session(ops.graph, _config(self._threads, optimize=optimize))
-        inputs = [images, *states.values(), *weights.values()]
-        self._heads = _call(session, ops, inputs, [*heads, *after.values()])
+        self._heads = _call(session, ops, inputs, outputs)
 
     @classmethod
     def opened(
