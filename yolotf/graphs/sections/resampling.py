@@ -140,9 +140,11 @@ def pool_window(
         lowest = getattr(x.dtype, "min", _LOWEST)
         x = ops.PadV2(input=x, paddings=sides, constant_values=lowest)
         return ops.MaxPool(input=x, padding="VALID", **window)
+    explicit = [0, 0, *padding[0], *padding[1], 0, 0]
     if largest:
-        explicit = [0, 0, *padding[0], *padding[1], 0, 0]
         return ops.MaxPool(input=x, padding="EXPLICIT", explicit_paddings=explicit, **window)
+    if hasattr(ops, "PaddedAvgPool") and max(map(max, padding)) < size:
+        return ops.PaddedAvgPool(value=x, explicit_paddings=explicit, **window)
 
     def mean(values: Tensor) -> Tensor:
         return ops.AvgPool(value=operations.pad(ops, values, *padding), padding="VALID", **window)

@@ -69,6 +69,17 @@ def _convolution(
     dilations: Sequence[int],
     groups: int,
 ) -> Tensor:
+    if max(size) == 1 and max(strides) > 1 and any(map(any, sides)):
+        # OpenVINO moves such strides to the operation before, and forgets the padding.
+        padded = ops.Pad(input=x, paddings=[[0, 0], *map(list, sides), [0, 0]])
+        x = ops.StridedSlice(
+            input=padded,
+            begin=[0, 0, 0, 0],
+            end=[0, 0, 0, 0],
+            strides=[1, *strides, 1],
+            end_mask=0b1111,
+        )
+        strides, sides = (1, 1), ((0, 0), (0, 0))
     (output,) = ops.write(
         "Conv",
         [ops.in_order(x, NCHW), kernel],
@@ -102,6 +113,20 @@ def avg_pool(
 ) -> Tensor:
     """Returns the mean of the part of each window that lies inside the image."""
     return _pool(ops, "AveragePool", value, ksize, strides, padding, (), count_include_pad=0)
+
+
+@writes("PaddedAvgPool")
+def padded_avg_pool(
+    ops: Operations,
+    *,
+    value: Tensor,
+    ksize: Sequence[int],
+    strides: Sequence[int],
+    explicit_paddings: Sequence[int],
+) -> Tensor:
+    """As `AvgPool`, with explicit padding, which TensorFlow's operation does not have."""
+    padding = "EXPLICIT", explicit_paddings
+    return _pool(ops, "AveragePool", value, ksize, strides, *padding, count_include_pad=0)
 
 
 def _pool(
