@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -82,8 +83,6 @@ def listed(texts: Iterable[str], limit: int, separator: str = ", ") -> str:
 
 def names_hint(name: str, names: Iterable[str]) -> str:
     """Returns the advice for a wrong name: the most similar of `names`, or the first of them."""
-    import difflib  # only needed on failure
-
     known = list(names)
     similar = difflib.get_close_matches(name[:100], known, n=1)
     return f"did you mean {similar[0]!r}?" if similar else f"names are {listed(known, 8)}"
