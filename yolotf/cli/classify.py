@@ -13,6 +13,7 @@ from yolotf.cli import arguments, inputs, network_files
 from yolotf.cli.messages import say, shown
 from yolotf.files.json import to_json
 from yolotf.inference.classifier import Classification, Classifier
+from yolotf.inference.classifier_head import TOP
 from yolotf.text import printable
 
 
@@ -40,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top",
         type=arguments.positive,
-        default=5,
+        default=TOP,
         metavar="K",
-        help="number of classes to print (default: 5)",
+        help="number of classes to print (default: %(default)s)",
     )
     parser.add_argument("--recursive", action="store_true", help="include subfolders")
     arguments.add_batch_size(parser, 1)

@@ -11,6 +11,7 @@ from yolotf.cli.messages import say
 from yolotf.darknet.class_names import Names
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.darknet.network import Network
+from yolotf.evaluation.darknet_score import MATCH_IOU, POINTS
 from yolotf.evaluation.labels import Fork
 from yolotf.files.json import to_json
 from yolotf.runtime.options import ServingOptions
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--points",
         "-points",
         type=int,
-        default=0,
+        default=POINTS,
         metavar="N",
         help="number of recalls at which to sample the precision: 11 (VOC 2007), 101 (COCO), or 0 "
         "for the area under the curve (default)",
@@ -69,9 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--iou-thresh",
         "-iou_thresh",
         type=arguments.fraction,
-        default=0.5,
+        default=MATCH_IOU,
         metavar="X",
-        help="IoU above which a detection matches a label (default: 0.5)",
+        help="IoU above which a detection matches a label (default: %(default)s)",
     )
     parser.add_argument(
         "--score-threshold",

@@ -187,6 +187,12 @@ class Score:
         return lines
 
 
+MATCH_IOU = 0.5
+"""IoU above which a detection matches a label, as in `darknet detector map`."""
+POINTS = 0
+"""Recalls at which the precision is sampled; 0: the area under the curve."""
+
+
 def check_options(match_iou: float, points: int, score_threshold: float) -> None:
     """Raises ValueError for options that `score` refuses."""
     if points == 1 or points < 0:
@@ -201,8 +207,8 @@ def score(
     images: Sequence[AnnotatedImage],
     class_names: Sequence[str],
     *,
-    match_iou: float = 0.5,
-    points: int = 0,
+    match_iou: float = MATCH_IOU,
+    points: int = POINTS,
     score_threshold: float = DetectionOptions.score_threshold,
     about: Mapping[str, Any] | None = None,
 ) -> Score:
@@ -365,7 +371,7 @@ def _curve(
 
 
 def average_precision(
-    precisions: npt.NDArray[np.float64], recalls: npt.NDArray[np.float64], points: int = 0
+    precisions: npt.NDArray[np.float64], recalls: npt.NDArray[np.float64], points: int = POINTS
 ) -> float:
     """Returns Darknet's average of precision over recall (detector.c:1240-1290).
 

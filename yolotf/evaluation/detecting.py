@@ -14,10 +14,11 @@ from yolotf.errors import MissingPackageError
 from yolotf.evaluation.data_set import AnnotatedImage, DataSet
 from yolotf.evaluation.labels import Fork
 from yolotf.images.detections import Detections
-from yolotf.images.read import MAX_PIXELS, read_picture
+from yolotf.images.read import read_picture
 from yolotf.inference.detector import Detector
 from yolotf.progress import Progress, as_progress
 from yolotf.runtime.decoding import Decoder
+from yolotf.runtime.options import ServingOptions
 
 MAX_BOXES = 2000
 """Boxes per image; only a network that outputs noise detects more."""
@@ -31,8 +32,8 @@ def detect_all(
     data: DataSet,
     *,
     channels: int = 3,
-    batch_size: int = 8,
-    max_pixels: int | None = MAX_PIXELS,
+    batch_size: int = ServingOptions.batch_size,
+    max_pixels: int | None = ServingOptions.max_pixels,
     progress: Progress | None = None,
     unread: Callable[[AnnotatedImage, Exception], None] | None = None,
 ) -> list[tuple[Detections, tuple[int, int]]]:

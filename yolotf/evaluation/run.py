@@ -19,7 +19,14 @@ from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco_metrics import COCO_SCORE, coco_numbers, pycocotools_classes
 from yolotf.evaluation.coco_sizes import fitted_to_images
-from yolotf.evaluation.darknet_score import SCORE, Score, check_options, score
+from yolotf.evaluation.darknet_score import (
+    MATCH_IOU,
+    POINTS,
+    SCORE,
+    Score,
+    check_options,
+    score,
+)
 from yolotf.evaluation.data_set import AnnotatedImage, DataSet, read_data_set
 from yolotf.evaluation.detecting import MAX_BOXES, EvaluationDetector, detect_all
 from yolotf.evaluation.labels import Fork
@@ -39,8 +46,8 @@ def evaluate(
     data: DataSet | StrPath,
     *,
     classes: int | None = None,
-    match_iou: float = 0.5,
-    points: int = 0,
+    match_iou: float = MATCH_IOU,
+    points: int = POINTS,
     score_threshold: float = DetectionOptions.score_threshold,
     class_names: Names = None,
     letter_box: bool | None = None,

@@ -18,7 +18,7 @@ from yolotf.files.json import shortest
 from yolotf.files.paths import StrPath
 from yolotf.graphs import saved_model
 from yolotf.images.read import ImageLike, Images, ImageT, images_of
-from yolotf.inference.classifier_head import head_of
+from yolotf.inference.classifier_head import TOP, head_of
 from yolotf.inference.classifier_images import Resize, check_resize, prepare, prepare_all
 from yolotf.inference.served_network import Array, ServedNetwork, ServedWeights, rebuilt
 from yolotf.runtime.options import EngineName, Precision, ServingOptions
@@ -205,20 +205,20 @@ class Classifier:
 
     # As in `Detector.__call__`.
     @overload
-    def __call__(self, images: npt.NDArray[Any], *, top: int = 5) -> Any: ...
+    def __call__(self, images: npt.NDArray[Any], *, top: int = TOP) -> Any: ...
 
     @overload
-    def __call__(self, images: ImageLike, *, top: int = 5) -> Classification: ...
+    def __call__(self, images: ImageLike, *, top: int = TOP) -> Classification: ...
 
     @overload
-    def __call__(self, images: Images[ImageLike], *, top: int = 5) -> list[Classification]: ...
+    def __call__(self, images: Images[ImageLike], *, top: int = TOP) -> list[Classification]: ...
 
     @overload
-    def __call__(self, images: Images[ImageT], *, top: int = 5) -> list[Classification]: ...
+    def __call__(self, images: Images[ImageT], *, top: int = TOP) -> list[Classification]: ...
 
     @renamed(pictures="images")
     def __call__(
-        self, images: ImageLike | Images[ImageT], *, top: int = 5
+        self, images: ImageLike | Images[ImageT], *, top: int = TOP
     ) -> Classification | list[Classification]:
         """Classifies one image, or each image of a list or batch.
 

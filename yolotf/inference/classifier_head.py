@@ -9,6 +9,9 @@ from yolotf.darknet import cfg
 from yolotf.darknet.class_tree import Tree, tree_of
 from yolotf.errors import UnsupportedSectionError
 
+TOP = 5
+"""How many classes of an image are returned unless the caller says otherwise."""
+
 
 class ClassifierHead(NamedTuple):
     """What a classifier computes, and what its outputs mean."""
