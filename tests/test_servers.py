@@ -375,3 +375,88 @@ def test_gunicorn_forks(before, folder, detector):
         assert "fork" in answer["message"]
     else:
         assert_found(answer, detector(folder / "bus.jpg"))
+
+
+@with_servers
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_other_engines_survive_a_fork(engine, folder, detector):
+    """Also several reloads; each would wait for threads that a worker does not have."""
+    made = DETECTOR.replace(")", f', engine="{engine}", threads=1)')
+    act = 'answer = detector("bus.jpg").to_dict()'
+    reload = f'detector.reload("yolov4-tiny.weights")\n        {act}'
+    (folder / "forked.py").write_text(FORKED.replace("MADE", made).replace(act, reload))
+    address = f"127.0.0.1:{free_port()}"
+    command = ["gunicorn", "forked:app", "-b", address, "-w", "1", "--preload"]
+    command += ["--graceful-timeout", "2"]  # onnxruntime keeps the worker from ending
+    with serving(folder, command, f"http://{address}"):
+        for _ in range(3):
+            assert_found(post(f"http://{address}", b""), detector(folder / "bus.jpg"))
+
+
+REFUSING = {
+    "lit.py": (
+        "return self.detector(images)",
+        "import fastapi",
+        "fastapi.HTTPException(400, str(error))",
+    ),
+    "bento.py": (
+        "return self.detector(image).to_dict()",
+        "import bentoml",
+        "bentoml.exceptions.InvalidArgument(str(error))",
+    ),
+    "kserve_model.py": (
+        'return {"predictions": [detections.to_dict() for detections in self.detector(images)]}',
+        "import kserve",
+        "kserve.errors.InvalidInput(str(error))",
+    ),
+}
+
+
+@with_servers
+@pytest.mark.parametrize("title", REFUSING)
+def test_exceptions_that_are_answered_with_400(title, folder):
+    """Those that the page names, raised from a detector's own."""
+    line, module, exception = REFUSING[title]
+    assert exception.partition("(")[0] in PAGE.read_text("utf-8")
+    content = recipe(title)
+    assert content.count(line) == 1
+    attempt = (
+        f"try:\n            {line}\n"
+        f"        except (OSError, TypeError, ValueError) as error:\n"
+        f"            raise {exception} from None"
+    )
+    port = free_port()
+    content = f"{module}\n{content.replace(line, attempt)}".replace("18321", str(port))
+    (folder / title).write_text(content)
+    address = f"http://127.0.0.1:{port}"
+    command, ready, where, body, kind = {
+        "lit.py": (
+            ["python", "lit.py"],
+            "/health",
+            "/predict",
+            {"image": np.zeros((3, 20, 30), int).tolist()},
+            "application/json",
+        ),
+        "bento.py": (
+            bentoml(port),
+            "/readyz",
+            "/detect_file",
+            b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+            b"no image\r\n--x--\r\n",
+            "multipart/form-data; boundary=x",
+        ),
+        "kserve_model.py": (
+            ["python", title, "--http_port", str(port), "--enable_grpc", "false"],
+            "/v2/health/ready",
+            "/v1/models/detector:predict",
+            {"instances": [{"b64": base64.b64encode(b"no image").decode()}]},
+            "application/json",
+        ),
+    }[title]
+    with (
+        serving(folder, command, address + ready),
+        pytest.raises(urllib.error.HTTPError) as refused,
+    ):
+        post(address + where, body, kind)
+    assert refused.value.code == 400
+    assert "image" in refused.value.read().decode()
