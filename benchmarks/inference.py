@@ -46,7 +46,7 @@ import yolotf
 from yolotf.inference import build_function
 from yolotf.runtime.network import RuntimeNetwork
 from yolotf.runtime.options import EngineName
-from yolotf.weights import op_library as _native
+from yolotf.weights import op_library
 
 YOLOTF, FOLDED, KERAS = "yolotf", "build_function", "Keras, tf.function"
 OPENCV, ONNX = "OpenCV DNN", "onnxruntime"
@@ -171,7 +171,7 @@ class Ways:
         except ImportError:
             return
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = _native.thread_count()
+        options.intra_op_num_threads = op_library.thread_count()
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
         self._add_own(ONNX, lambda: session.run(None, {"images": self._floats}))
@@ -181,7 +181,7 @@ class Ways:
             import openvino
         except ImportError:
             return
-        threads: dict[str, Any] = {"INFERENCE_NUM_THREADS": _native.thread_count()}
+        threads: dict[str, Any] = {"INFERENCE_NUM_THREADS": op_library.thread_count()}
         for name, precision in (
             (OPENVINO, {"INFERENCE_PRECISION_HINT": "f32"}),
             (OPENVINO_AS_IT_COMES, {}),

@@ -43,7 +43,7 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.loading.plan import plan_for
 from yolotf.models.variables import plain
 from yolotf.runtime import arrays
-from yolotf.weights import op_library as _native
+from yolotf.weights import op_library
 from yolotf.weights import write as writing
 from yolotf.weights.arrays import fill_arrays
 from yolotf.weights.file import WeightsFile
@@ -89,7 +89,7 @@ class Loaders:
 
     def floor(self) -> None:
         """Maps the file and copies it into existing memory."""
-        _core.copy_file(self.weights, self.memory, _native.thread_count())
+        _core.copy_file(self.weights, self.memory, op_library.thread_count())
 
     def read(self) -> None:
         """Reads the file from beginning to end, 1 MB at a time, and keeps nothing."""
@@ -125,7 +125,7 @@ class Loaders:
         """Loads the arrays of a `Detector`, without TensorFlow."""
         plan = self.graph.plan(transposed=self.header.transposed)
         targets = [self.arrays[assignment.slot.variable] for assignment in plan.assignments]
-        threads = _native.thread_count()
+        threads = op_library.thread_count()
         fill_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
@@ -262,7 +262,7 @@ def child(name: str, weights: Path, cfg: Path) -> list[float]:
         return [_timed(lambda: _copied(weights))]
     if name == FIRST_RUNTIME:
         graph = NetworkGraph(network, use_onednn=FoldedNetwork(network).onednn)
-        file, threads = WeightsFile.named(weights), _native.thread_count()
+        file, threads = WeightsFile.named(weights), op_library.thread_count()
         return [_timed(lambda: arrays.read_arrays(graph, file, verify=True, threads=threads))]
     model = yolotf.build_model(network)
     return [_timed(lambda: yolotf.load_darknet_weights(model, weights)) for _ in range(2)]
@@ -270,7 +270,7 @@ def child(name: str, weights: Path, cfg: Path) -> list[float]:
 
 def _copied(weights: Path) -> Any:
     memory = np.empty(weights.stat().st_size, np.uint8)
-    _core.copy_file(weights, memory, _native.thread_count())
+    _core.copy_file(weights, memory, op_library.thread_count())
     return memory
 
 
@@ -391,7 +391,7 @@ def main() -> None:
         "network": network.source,
         "size_bytes": size_bytes,
         "processor": processor(),
-        "threads": _native.thread_count(),
+        "threads": op_library.thread_count(),
         "isa": _core.scatter_isa(),
         "tensorflow": tf.__version__,
         "rounds": arguments.rounds,

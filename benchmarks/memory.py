@@ -74,10 +74,10 @@ class Sampler(threading.Thread):
 def prepare(kind: str, cfg: str) -> tuple[Callable[[str], object], int]:
     """Returns a function that loads, and the bytes of the variables that it fills."""
     import yolotf
-    from yolotf.weights import op_library as _native
+    from yolotf.weights import op_library
 
     network = yolotf.parse_cfg(cfg)
-    _native.op_library()
+    op_library.op_library()
     if kind == "Keras model":
         model = yolotf.build_model(network)
         # Keras has initialized them, so their memory has been touched.

@@ -45,8 +45,7 @@ from yolotf.models.build import build_model
 from yolotf.runtime.decoding import Decoder
 from yolotf.runtime.network import Weights as RuntimeWeights
 from yolotf.runtime.options import ServingOptions
-from yolotf.weights import layout
-from yolotf.weights import op_library as _native
+from yolotf.weights import layout, op_library
 from yolotf.weights import write as writing
 
 
@@ -298,7 +297,7 @@ def test_variables_are_allocated_and_not_initialized_before_the_load(op, monkeyp
 
     monkeypatch.setattr(tf.raw_ops, "Empty", counting)
     if not op:
-        monkeypatch.setattr(_native, "op_library", refuse)
+        monkeypatch.setattr(op_library, "op_library", refuse)
     folded = FoldedNetwork(parse_cfg(SMALL))
     assert len(folded.stored) == 10
     assert calls == ([] if op else [False] * 10)
@@ -308,7 +307,7 @@ def test_variables_are_allocated_and_not_initialized_before_the_load(op, monkeyp
 
 
 def test_making_variables_needs_a_shape_for_each():
-    make = _native.op_library().yolotf_variables
+    make = op_library.op_library().yolotf_variables
     with pytest.raises(tf.errors.InvalidArgumentError, match="as many shapes as handles"):
         make(N=2, shapes=[[3]])
     first, second = make(N=2, shapes=[[3], [2, 5]])

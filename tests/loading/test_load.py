@@ -254,7 +254,7 @@ def test_report_is_readable():
 
 def test_the_report_of_a_private_copy_on_one_thread(plain, weights, monkeypatch):
     loading.forbid_op(monkeypatch)
-    monkeypatch.setattr(writing._native, "thread_count", lambda: 1)
+    monkeypatch.setattr(writing.op_library, "thread_count", lambda: 1)
     path = weights()
     with path.open("r+b"):  # no lease while somebody has it open for writing
         report = yolotf.load_darknet_weights(plain, path)

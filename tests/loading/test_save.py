@@ -240,6 +240,7 @@ def test_unwritable_path_is_refused(place, model, tmp_path):
 _CHILD = """
     import os, resource, signal, sys
     import yolotf
+    from yolotf.files import output_target
     from yolotf.loading import save
 
     cfg, weights, out, how = sys.argv[1:]
@@ -248,7 +249,7 @@ _CHILD = """
     if how != "kill":
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
     if how != "reserve":
-        save._reserve = lambda descriptor, size: None
+        output_target.reserve = lambda descriptor, size: None
     if how == "kill":
         stored, calls = save._stored, []
 

@@ -16,7 +16,7 @@ from support import cfgs, numpy_loader, weights_files
 from support.cfgs import conv, normalized, shortcut
 from yolotf import errors
 from yolotf.models.variables import plain
-from yolotf.weights import op_library as _native
+from yolotf.weights import op_library
 from yolotf.weights import write as writing
 
 NET = cfgs.net(16)
@@ -87,10 +87,10 @@ def scramble(model: Any, seed: int = 99) -> None:
 def forbid_op(monkeypatch: Any) -> None:
     """Makes every later load take the portable path, as if the op could not be loaded."""
 
-    def op_library() -> None:
+    def refuse() -> None:
         raise errors.TensorFlowVersionError("switched off", built="0.0", running="0.1")
 
-    monkeypatch.setattr(_native, "op_library", op_library)
+    monkeypatch.setattr(op_library, "op_library", refuse)
     monkeypatch.setattr(writing, "_warned", {"switched off"})
 
 

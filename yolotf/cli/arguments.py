@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotf.cli.messages import say
-from yolotf.darknet import cfg, dialects
-from yolotf.darknet import stock as networks
+from yolotf.darknet import cfg, dialects, stock
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
@@ -276,7 +275,7 @@ def network_of(
     tree: str | None = None,
 ) -> cfg.Network:
     """Returns the network described by the arguments of `add_network`."""
-    network = networks.as_network(source, classes=classes, dialect=dialect)
+    network = stock.as_network(source, classes=classes, dialect=dialect)
     if tree is not None:
         network = network.with_tree(tree)
     return network if pixels is None else network.resized(pixels)

@@ -6,7 +6,7 @@ import argparse
 
 from yolotf.cli import arguments
 from yolotf.cli.commands import describe
-from yolotf.darknet import stock as networks
+from yolotf.darknet import stock
 from yolotf.diagnosis import inspect, render
 from yolotf.files import sources
 from yolotf.files.json import to_json
@@ -30,7 +30,7 @@ def main(parsed: argparse.Namespace) -> int:
     """Runs the command and returns its exit code."""
     network = None
     if parsed.cfg:
-        network = networks.as_network(parsed.cfg, classes=parsed.classes, dialect=parsed.dialect)
+        network = stock.as_network(parsed.cfg, classes=parsed.classes, dialect=parsed.dialect)
     elif parsed.classes is not None:
         raise ValueError("--classes needs --cfg: it replaces the number of classes of that network")
     try:

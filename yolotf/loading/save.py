@@ -109,7 +109,7 @@ def save_darknet_weights(
             warn_caller(f"{name}: {difference.message}")
     size = header.size_bytes + sum(assignment.segment.size_bytes for assignment in assignments)
     with atomic.replacing_file(weights, overwrite=overwrite, inputs=inputs) as written:
-        _reserve(written.fileno(), size)
+        output_target.reserve(written.fileno(), size)
         written.write(header.to_bytes())
         for assignment in assignments:
             values = _stored(assignment, merged)
@@ -286,9 +286,6 @@ def _extra_biases(
         for bias, mean in extra_biases(model, assignments)
         if id(mean.variable) in segments
     }
-
-
-_reserve = output_target.reserve
 
 
 def _epsilon_differences(

@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from yolotf import _core
-from yolotf.files import detect as _file
-from yolotf.weights import layout
-from yolotf.weights import op_library as _native
+from yolotf.files import detect
+from yolotf.weights import layout, op_library
 from yolotf.weights.file import WeightsFile
 
 TINIEST = 2.0**-126
@@ -71,7 +70,7 @@ def scan(file: WeightsFile, runs: Iterable[Run], header_bytes: int) -> list[Stat
         file.path,
         header_bytes + layout.FLOAT_BYTES * starts,
         counts,
-        threads=_native.thread_count(),
+        threads=op_library.thread_count(),
     )
     columns = [statistics[name].tolist() for name in _COLUMNS]
     return [_stats(*row) for row in zip(*columns, strict=True)]
@@ -110,7 +109,7 @@ def _stats(
 def nonfinite(file: WeightsFile, header_bytes: int, floats: int) -> int:
     """Returns how many of the first `floats` floats are NaN or infinite; skips the file's holes."""
     runs = []
-    for start, end in _file.extents(file.path):
+    for start, end in detect.extents(file.path):
         first = max(0, start - header_bytes) // layout.FLOAT_BYTES
         last = min(floats, -(-(end - header_bytes) // layout.FLOAT_BYTES))
         if first < last:

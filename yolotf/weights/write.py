@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from yolotf import _core, errors
 from yolotf._public import warn_caller
-from yolotf.weights import layout
-from yolotf.weights import op_library as _native
+from yolotf.weights import layout, op_library
 from yolotf.weights.arrays import Array, scatter
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
@@ -82,7 +81,7 @@ def _op_can(targets: Targets) -> bool:
     if targets.cpu is None or targets.wide:
         return False
     try:
-        _native.op_library()
+        op_library.op_library()
     except errors.TensorFlowVersionError as error:
         _warn_once(str(error))
         return False
@@ -113,7 +112,7 @@ class _Job:
         import tensorflow as tf  # not with `import yolotf`
 
         with tf.device(self.targets.cpu):
-            result = _native.op_library().yolotf_scatter(
+            result = op_library.op_library().yolotf_scatter(
                 path=os.fsencode(self.file.path),
                 header=self.header.to_bytes(),
                 expected_bytes=self.plan.expected_bytes(self.header.size_bytes),
@@ -178,7 +177,7 @@ class _Job:
             arrays,
             cast=self.cast,
             verify=self.verify,
-            threads=_native.thread_count(),
+            threads=op_library.thread_count(),
         )
         tensors = [
             tf.cast(_adopted(array), value.dtype)
