@@ -95,7 +95,8 @@ class Warnings:
         """Adds how the two forks read `line`."""
         sentence = f"{readings}; pass dialect= to choose"
         self.add(line, sentence)
-        self.readings.append((line, printable(f"{self.source}:{line}: {sentence}")))
+        if self.limit is None or len(self.readings) < self.limit:
+            self.readings.append((line, printable(f"{self.source}:{line}: {sentence}")))
 
     def all(self) -> tuple[str, ...]:
         """The warnings in order; the last one says how many were omitted."""
