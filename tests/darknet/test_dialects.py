@@ -205,6 +205,12 @@ def test_error_names_both_readings_of_its_section():
     assert yolotf.parse_cfg(text, dialect="alexeyab").heads[0].mask == (0, 1, 2)
 
 
+def test_error_in_hank_ais_dialect_names_the_line_at_which_it_stops():
+    text = f"{NET}{CONVOLUTION}[route]\nlayers=- 9\n"
+    with messages.refused(yolotf.CfgError, line=10, section="route"):
+        yolotf.parse_cfg(text, dialect="hank-ai")
+
+
 @pytest.mark.parametrize("line", ["fil ters=4", "filter s = 4 # x"])
 def test_key_with_blanks(line):
     text = f"{NET}[convolutional]\n{line}\n"

@@ -119,7 +119,8 @@ def _refused_in(section: Section, lines: Sequence[str]) -> Iterator[RefusedLine]
         if key not in read:
             yield RefusedLine(
                 line,
-                f"it does not read {shortened(key)}= in [{name}]{_because(key, values)}",
+                f"it does not read {shortened(key)}= in [{name}]"
+                f"{_because(key, values) if full_name(name) == 'net' else ''}",
                 f"config line #{line} from section [{name}] is unused or invalid",
             )
         else:
@@ -195,15 +196,11 @@ def _refused_size(sections: Sequence[Section]) -> Iterator[RefusedLine]:
     for key in ("width", "height"):
         option = net.option(key)
         number = re.match(r"\d+", option.value) if option else None
-        if (
-            option
-            and number
-            and len(number[0]) < 10
-            and (int(number[0]) % 32 or not int(number[0]))
-        ):
+        pixels = int(number[0]) if number and len(number[0]) < 10 else 32
+        if option and (pixels % 32 or not pixels):
             yield RefusedLine(
                 option.line,
-                f"{key}={number[0]} is not a multiple of 32",
+                f"{key}={pixels} is not a multiple of 32",
                 "must be divisible by 32 for YOLO networks",
             )
 

@@ -333,7 +333,8 @@ def parse_text(
     sections = read_sections(text, source=source, warnings=warnings, limits=limits, dialect=dialect)
     if dialect == "hank-ai":
         for line, why, says in hank_ai.refused_lines(sections, text):
-            warnings.add(line, f'{dialects.NAMES[dialect]} stops here: {why}; it says "{says}"')
+            stops = f"{dialects.NAMES[dialect]} stops here"
+            warnings.add_reading(line, f'{stops}: {why}; it says "{says}"')
         for line, why in hank_ai.heads_without_detections(sections):
             warnings.add(line, f"{dialects.NAMES[dialect]} reads this, but {why}")
     sections = _renamed_reorg(sections, warnings)
@@ -354,7 +355,7 @@ def parse_text(
 
 
 def _reading_near(error: CfgError, sections: Sequence[Section], warnings: Warnings) -> str | None:
-    """What the two forks read differently in the section of an error, if anything."""
+    """What the forks read differently or refuse in the section of an error, if anything."""
     line = error.facts.get("line")
     if not isinstance(line, int):
         return None

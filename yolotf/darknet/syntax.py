@@ -25,6 +25,7 @@ NET_NAMES = ("net", "network")
 _COMMENT = re.compile("[#;]")
 # utils.c:424, strip()
 _DROPPED = str.maketrans("", "", " \t\r")
+_TO_CHOOSE = "; pass dialect= to choose"
 _SHOWN = 60
 """How many characters of a cfg a message quotes at most."""
 
@@ -72,7 +73,7 @@ class Warnings:
     """Warnings about a cfg; those beyond the limit are counted but not kept.
 
     Attributes:
-        readings: the line and the sentence of each line that the two forks read differently.
+        readings: the line and the sentence of each line that the forks read differently or refuse.
     """
 
     def __init__(self, source: str, limits: Limits = DEFAULT, *, has_lines: bool = True) -> None:
@@ -91,12 +92,11 @@ class Warnings:
             place = f"{self.source}:{line}" if self.has_lines else self.source
             self.sentences.append(printable(f"{place}: {message}"))
 
-    def add_reading(self, line: int, readings: str) -> None:
-        """Adds how the two forks read `line`."""
-        sentence = f"{readings}; pass dialect= to choose"
-        self.add(line, sentence)
+    def add_reading(self, line: int, message: str) -> None:
+        """Adds what the forks read in `line`, which an error in that section names, too."""
+        self.add(line, message)
         if self.limit is None or len(self.readings) < self.limit:
-            self.readings.append((line, printable(f"{self.source}:{line}: {sentence}")))
+            self.readings.append((line, printable(f"{self.source}:{line}: {message}")))
 
     def all(self) -> tuple[str, ...]:
         """The warnings in order; the last one says how many were omitted."""
@@ -284,10 +284,10 @@ def read_sections(
                     warnings.add(line, f"ignored, not key=value: {raw.strip()[:_SHOWN]!r}")
                 continue
             if dialect is None and key in (dialects.known_keys(name) or ()):
-                warnings.add_reading(line, dialects.key_difference(raw, key, name))
+                warnings.add_reading(line, dialects.key_difference(raw, key, name) + _TO_CHOOSE)
         reading = dialects.read_value(key, raw_value, value, dialect)
         if reading.difference and dialect is None and key not in keys:
-            warnings.add_reading(line, reading.difference)
+            warnings.add_reading(line, reading.difference + _TO_CHOOSE)
         if reading.value is None:
             continue
         if key in keys:
@@ -335,7 +335,8 @@ def _section_name(
     if dialect == "alexeyab" or commented is None:
         raise unknown_section(stripped, line, source, commented=commented)
     if dialect is None:
-        warnings.add_reading(line, dialects.section_difference(raw.strip(), commented))
+        difference = dialects.section_difference(raw.strip(), commented)
+        warnings.add_reading(line, difference + _TO_CHOOSE)
     return commented
 
 
