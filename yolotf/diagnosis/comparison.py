@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from yolotf.diagnosis import case_findings, damage, priors, scoring
 from yolotf.diagnosis import causes as findings
-from yolotf.diagnosis import damage, hypotheses, priors, scoring
 from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.hypotheses import (
@@ -19,11 +19,10 @@ from yolotf.diagnosis.hypotheses import (
     Explanation,
     KnownNetwork,
     Partial,
-    Place,
     Shifted,
     Trailing,
 )
-from yolotf.diagnosis.target import Case, Subject
+from yolotf.diagnosis.target import Case, Place, Subject
 from yolotf.files import detect
 from yolotf.files.detect import Contents
 from yolotf.text import plural
@@ -109,7 +108,7 @@ class _Comparison:
             place = Place(*self.runs[0][:3]) if self.runs else None
             width = header.version_size_bytes if header else WIDE
             case = self._case((header or Header(0, 0, 0, 0, width))._replace(size_bytes=width))
-            return self._result(header, [hypotheses.truncated(case, place, cut=True)], place)
+            return self._result(header, [case_findings.truncated(case, place, cut=True)], place)
         for width in (WIDE, NARROW):
             if self.size == self.subject.size_bytes(width):
                 header = Header.parse(self.file.start, width) or header

@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yolotf._public import public
 from yolotf.darknet import cfg
@@ -19,7 +19,7 @@ from yolotf.diagnosis import layer_table, not_weights, summary_lines
 from yolotf.diagnosis.causes import ClassCount, Finding
 from yolotf.diagnosis.layer_table import Divergence, LayerRow
 from yolotf.diagnosis.report import Document
-from yolotf.diagnosis.target import Subject
+from yolotf.diagnosis.target import Place, Subject
 from yolotf.files import detect, sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.progress import Progress, as_progress
@@ -28,9 +28,6 @@ from yolotf.weights import catalog, layout, same_size
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.head_decoding import decoding_of
 from yolotf.weights.header import WIDE, Header
-
-if TYPE_CHECKING:  # imports NumPy
-    from yolotf.diagnosis.hypotheses import Place
 
 
 @public

@@ -6,29 +6,20 @@ layouts by the values; the best supported explanation gives the causes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
+from yolotf.diagnosis import case_findings
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.edit import Edit, Option
-from yolotf.diagnosis.target import Case
+from yolotf.diagnosis.target import Case, Place
 from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.catalog import Match
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Run
-
-
-class Place(NamedTuple):
-    """A position in the network's own layout: where file and network diverge."""
-
-    layer: int
-    role: str
-    start: int
-    """Distance from the end of the header, in floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +95,22 @@ class Edited(Explanation):
         """Yields the option to change, and the number of classes if that changes too."""
         edit = self.edit
         if edit.option == Option.CLASSES and not case.subject.network.heads:
-            yield _classifier(case, edit)
+            yield case_findings.classifier_classes(case, edit)
         elif edit.option == Option.CLASSES:
-            yield _class_count(case, edit.file[0], self.other_networks)
+            yield case_findings.class_count(case, edit.file[0], self.other_networks)
             if edit.channels is not None:
-                yield _channels(case, edit.channels)
+                yield case_findings.channels(case, edit.channels)
         elif edit.option == Option.CHANNELS:
-            yield _channels(case, edit.file[0])
+            yield case_findings.channels(case, edit.file[0])
         elif edit.option == Option.HEADS:
             yield self._head_filters(case)
         elif edit.option in (Option.FOLDED, Option.NORMALIZED):
             yield self._folded(case)
             if edit.classes is not None:
-                yield _class_count(case, edit.classes, self.other_networks)
+                yield case_findings.class_count(case, edit.classes, self.other_networks)
         elif self.place is not None:
             if edit.classes is not None:
-                yield _class_count(case, edit.classes, self.other_networks)
+                yield case_findings.class_count(case, edit.classes, self.other_networks)
             if edit.option in (Option.MISSING, Option.ADDED):
                 yield self._other_layers(case)
             else:
@@ -163,7 +154,7 @@ class Edited(Explanation):
         edit, subject = self.edit, case.subject
         network = subject.network
         if edit.option == Option.ADDED:
-            return _layer_shape(
+            return case_findings.layer_shape(
                 case,
                 edit.layer,
                 f"is not in the file: {subject.source} has one layer more than the network the "
@@ -177,7 +168,7 @@ class Edited(Explanation):
         where = f"after {subject.where(after)}" if after >= 0 else "before all others"
         # The section it precedes; for a layer at the end, the last section.
         before = min(after + 1, len(network.layers) - 1)
-        return _layer_shape(
+        return case_findings.layer_shape(
             case,
             before,
             f"the file has one layer more than {subject.source}, {where}: {edit.description}",
@@ -209,7 +200,7 @@ class Edited(Explanation):
             )
         else:
             problem = f"{key}={file} in the file, {key}={model} here ({at})"
-        return _layer_shape(
+        return case_findings.layer_shape(
             case,
             place.layer,
             f"is different in the file: {problem}",
@@ -247,9 +238,9 @@ class KnownNetwork(Explanation):
                 model=case.subject.title,
             )
         if match.layers is not None:
-            yield _partial(case, match.layers, match.layers, match.name)
+            yield case_findings.partial_backbone(case, match.layers, match.layers, match.name)
         if match.channels != case.subject.network.input_shape.channels:
-            yield _channels(case, match.channels)
+            yield case_findings.channels(case, match.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,7 +257,7 @@ class Partial(Explanation):
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """Yields the cause for a backbone file."""
-        yield _partial(case, *self.layers)
+        yield case_findings.partial_backbone(case, *self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +272,7 @@ class Truncated(Explanation):
 
     def causes(self, case: Case) -> Iterator[Finding]:
         """Yields the cause for a truncated file."""
-        yield truncated(case, self.place, cut=self.cut)
+        yield case_findings.truncated(case, self.place, cut=self.cut)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +306,7 @@ class Swapped(Explanation):
         """Yields a cause that names both layers."""
         first, second = (case.subject.where(layer) for layer in self.layers)
         problem = f"{first} and {second} are swapped in the file"
-        yield _displaced(case, self.place, problem, self.floats, self.layers)
+        yield case_findings.displaced(case, self.place, problem, self.floats, self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,7 +324,7 @@ class Moved(Explanation):
     def causes(self, case: Case) -> Iterator[Finding]:
         """Yields a cause that names the layer and its position."""
         first, second = (case.subject.where(layer) for layer in self.layers)
-        yield _displaced(
+        yield case_findings.displaced(
             case, self.place, f"{first} comes before {second} there", self.floats, self.layers
         )
 
@@ -365,128 +356,8 @@ class Shifted(Explanation):
                 f"{'more' if later else 'fewer'}"
             )
         layer = self.place.layer if self.place else 0
-        yield _layer_shape(case, layer, problem, remedy, self.floats)
+        yield case_findings.layer_shape(case, layer, problem, remedy, self.floats)
 
 
 _MAX_LOST = 256
 """The most floats that may be lost in transfer; a larger shift means another section."""
-
-
-# Causes that several explanations share.
-
-
-def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
-    """Returns the cause for a file that ends inside `place`, or inside the header if None."""
-    where = "inside the header"
-    if place and case.file.size_bytes >= case.header.size_bytes:
-        where = f"in the {place.role} of {case.subject.where(place.layer)}"
-    return findings.Truncated(
-        path=case.file.name,
-        at=case.file.size_bytes,
-        expected=case.expected_bytes,
-        layer=place.layer if place else None,
-        where=where,
-        cut=cut,
-    )
-
-
-def _class_count(case: Case, classes: int, other_networks: str) -> Finding:
-    network = case.subject.network
-    remedy = ""
-    if case.subject.has_lines and network.heads:
-        heads = network.convolutions_of_heads
-        filters = sorted({head.filters_for(classes) for _, head in heads})
-        remedy = (
-            f"set classes={classes} in "
-            f"{case.subject.lines((head, 'classes') for _, head in heads)} and filters="
-            f"{' or '.join(map(str, filters))} in "
-            f"{case.subject.lines((before, 'filters') for before, _ in heads)}"
-        )
-    return findings.ClassCount(
-        path=case.file.name,
-        file=classes,
-        model=network.classes,
-        source=case.subject.source,
-        remedy=remedy,
-        other_networks=other_networks,
-    )
-
-
-def _classifier(case: Case, edit: Edit) -> Finding:
-    """Returns the cause for another number of classes of a network without heads."""
-    subject, classes = case.subject, edit.file[0]
-    layer = subject.network.layers[edit.layer]
-    key = layer.channels_key or "filters"
-    if not subject.has_lines:
-        remedy = ""
-    elif subject.line(layer):
-        remedy = f"set {key}={classes} in {subject.at(layer, key)}"
-    else:
-        remedy = f"build the model with {classes} outputs in {subject.where(layer.index)}"
-    return findings.ClassCount(
-        path=case.file.name,
-        file=classes,
-        model=edit.model[0],
-        source=subject.source,
-        remedy=remedy,
-        argument=None if remedy else findings.TAKES_CLASSES,
-    )
-
-
-def _channels(case: Case, channels: int) -> Finding:
-    network = case.subject.network
-    option = network.net.option("channels")
-    return findings.Channels(
-        path=case.file.name,
-        file=channels,
-        model=network.input_shape.channels,
-        source=case.subject.source,
-        at=f"{case.subject.source}:{option.line}" if option and case.subject.has_lines else "",
-    )
-
-
-def _partial(case: Case, fewest: int, most: int, name: str | None = None) -> Finding:
-    # Layers that store nothing make the number ambiguous; the file's name usually ends in it.
-    ending = re.search(r"\.(\d{1,9})$", case.file.path)
-    layers = int(ending[1]) if ending and fewest <= int(ending[1]) <= most else fewest
-    of = name or f"the {len(case.subject.network.layers)} of {case.subject.source}"
-    return findings.PartialBackbone(path=case.file.name, layers=layers, of=of)
-
-
-def _layer_shape(
-    case: Case,
-    index: int,
-    problem: str,
-    remedy: str,
-    floats: int,
-    *,
-    line: int | None = None,
-    layers: tuple[int, ...] | None = None,
-    change: str | None = None,
-) -> Finding:
-    layer = case.subject.network.layers[index]
-    return findings.LayerShape(
-        path=case.file.name,
-        layer=layer.index,
-        section=layer.type,
-        cfg_line=line if line is not None else case.subject.line(layer),
-        file_floats_minus_model=floats,
-        layers=None if layers is None else list(layers),
-        change=change,
-        where="" if change == "missing" else case.subject.where(layer.index),
-        problem=problem,
-        remedy=remedy,
-    )
-
-
-def _displaced(
-    case: Case, place: Place | None, problem: str, floats: int, layers: tuple[int, int]
-) -> Finding:
-    return _layer_shape(
-        case,
-        place.layer if place else 0,
-        f"is not in its place in the file: {problem}",
-        "use the cfg it was trained with, or write the file again in this cfg's order",
-        floats,
-        layers=layers,
-    )

@@ -29,12 +29,12 @@ from yolotf.diagnosis.hypotheses import (
     KnownNetwork,
     Moved,
     Partial,
-    Place,
     Shifted,
     Swapped,
     Trailing,
     Truncated,
 )
+from yolotf.diagnosis.target import Place
 from yolotf.weights.catalog import LayerFloats, Match
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Run

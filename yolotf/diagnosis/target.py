@@ -1,9 +1,10 @@
-"""`Subject`, the network a file is compared with, and `Case`, a file and its subject."""
+"""`Subject`, the network a file is compared with; `Case`, a file and its subject; `Place`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.weights import catalog, layout
@@ -83,6 +84,15 @@ class Subject:
     def lines(self, places: Iterable[tuple[cfg.Layer, str]]) -> str:
         """Returns `at` of several options, separated by commas."""
         return ", ".join(self.at(layer, key) for layer, key in places)
+
+
+class Place(NamedTuple):
+    """A position in the network's own layout: where file and network diverge."""
+
+    layer: int
+    role: str
+    start: int
+    """Distance from the end of the header, in floats."""
 
 
 @dataclass(frozen=True)
