@@ -121,10 +121,12 @@ Tensor to_tensor(const py::array& array) {
   const std::vector<std::int64_t> shape(array.shape(), array.shape() + array.ndim());
   // TensorFlow releases it on any thread, possibly after Python has ended.
   std::shared_ptr<void> owner(array.inc_ref().ptr(), [](void* object) {
-    if (Py_IsInitialized() != 0 && (!is_finalizing() || PyGILState_Check() != 0)) {
-      const py::gil_scoped_acquire acquire;
-      Py_DECREF(static_cast<PyObject*>(object));
-    }
+    WithoutGil::finalize([object] {
+      if (Py_IsInitialized() != 0 && (!is_finalizing() || PyGILState_Check() != 0)) {
+        const py::gil_scoped_acquire acquire;
+        Py_DECREF(static_cast<PyObject*>(object));
+      }
+    });
   });
   return Tensor(type_of(array), shape, array.data(), std::move(owner));
 }
@@ -324,6 +326,10 @@ PYBIND11_MODULE(_runtime, module) {
              "TensorFlow; `code` is a name like INVALID_ARGUMENT.");
   module.def("set_wait_at_end", &yolotf::WithoutGil::set_exit_timeout, "seconds"_a,
              "Sets how long Python's exit waits for networks that run in daemon threads.");
+  module.def("begin_work", &yolotf::WithoutGil::begin_work,
+             "Counts work of another native library as in progress: Python's exit waits for it. "
+             "Does not return once Python is exiting.");
+  module.def("end_work", &yolotf::WithoutGil::end_work, "Ends what begin_work() began.");
   module.def(
       "open", &yolotf::open, "framework"_a, "cc"_a,
       "Opens the two libraries of a TensorFlow, by their paths. Raises ImportError if one is "

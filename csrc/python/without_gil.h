@@ -22,10 +22,7 @@ namespace yolotf {
 class WithoutGil {
  public:
   WithoutGil() {
-    if (exiting_ && PyThread_get_thread_ident() != exiting_thread_) {
-      PyEval_SaveThread();
-      block_forever();
-    }
+    stop_if_exiting();
     ++in_progress_;
     state_ = PyEval_SaveThread();
   }
@@ -39,9 +36,34 @@ class WithoutGil {
   WithoutGil(const WithoutGil&) = delete;
   WithoutGil& operator=(const WithoutGil&) = delete;
 
+  // Counts work of other libraries, which release the GIL themselves; begin and end hold it. Does
+  // not begin if the interpreter is exiting. As such a library takes the GIL at its end, whether or
+  // not the interpreter is exiting, the exit waits longer.
+  static void begin_work() {
+    stop_if_exiting();
+    ++in_progress_;
+    ++foreign_;
+  }
+  static void end_work() {
+    --foreign_;
+    --in_progress_;
+  }
+
+  // Calls a finalizer, which needs the GIL or has it and may run Python code; does nothing if the
+  // interpreter is exiting, as its code would end this thread inside of C++.
+  template <typename Finalizer>
+  static void finalize(const Finalizer& finalizer) {
+    ++in_progress_;  // before the check: from then on an exit waits
+    if (!is_exiting_elsewhere()) {
+      finalizer();
+    }
+    --in_progress_;
+  }
+
   // Must be called once by each module that uses this class.
   static void register_exit_handler() {
-    pthread_atfork(nullptr, nullptr, [] { in_progress_ = 0; });  // a child has no other threads
+    pthread_atfork(nullptr, nullptr,
+                   [] { in_progress_ = foreign_ = 0; });  // a child has no other threads
     pybind11::module_::import("atexit").attr("register")(pybind11::cpp_function(&wait_at_exit));
   }
 
@@ -51,9 +73,11 @@ class WithoutGil {
  private:
   static void wait_at_exit() {
     constexpr int kStepsPerSecond = 1000;
-    exiting_ = true;
     exiting_thread_ = PyThread_get_thread_ident();
-    for (int i = 0; i < exit_timeout_ * kStepsPerSecond && in_progress_ > 0; ++i) {
+    exiting_ = true;
+    constexpr int kForeignFactor = 30;
+    const double steps = exit_timeout_ * kStepsPerSecond;
+    for (int i = 0; in_progress_ > 0 && i < steps * (foreign_ > 0 ? kForeignFactor : 1); ++i) {
       PyThreadState* state = PyEval_SaveThread();
       usleep(1000000 / kStepsPerSecond);
       PyEval_RestoreThread(state);
@@ -78,13 +102,26 @@ class WithoutGil {
     }
   }
 
-  // Accessed only with the GIL.
-  inline static bool exiting_ = false;
-  inline static unsigned long exiting_thread_ = 0;
-  inline static int in_progress_ = 0;
-  inline static double exit_timeout_ = 10;
-  // Whether the exit has stopped waiting. Read without the GIL.
+  static void stop_if_exiting() {
+    if (is_exiting_elsewhere()) {
+      PyEval_SaveThread();
+      block_forever();
+    }
+  }
+
+  static bool is_exiting_elsewhere() {
+    return exiting_ && PyThread_get_thread_ident() != exiting_thread_;
+  }
+
+  // Read without the GIL, too.
+  inline static std::atomic<bool> exiting_ = false;
+  inline static std::atomic<unsigned long> exiting_thread_ = 0;
+  inline static std::atomic<int> in_progress_ = 0;
+  inline static std::atomic<int> foreign_ = 0;
+  // Whether the exit has stopped waiting.
   inline static std::atomic<bool> abandoned_ = false;
+  // Accessed only with the GIL.
+  inline static double exit_timeout_ = 10;
 
   PyThreadState* state_ = nullptr;
 };

@@ -426,6 +426,44 @@ def test_python_ends_under_threads_that_detect(seconds, files):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["reload", "openvino", "onnxruntime", "function"])
+def test_python_ends_under_threads_that_do_other_native_work(work, files):
+    if work in ("openvino", "onnxruntime"):
+        pytest.importorskip(work)
+    done = run(
+        """
+    import sys, threading, time
+    import numpy as np
+    import yolotf
+    network, weights, work = yolotf.parse_cfg(sys.argv[1]), *sys.argv[2:]
+    pictures = np.zeros((8, 320, 640, 3), np.uint8)
+    if work == "function":
+        function = yolotf.build_function(network, weights)
+        call = lambda: function(pictures)
+    elif work == "reload":
+        detector = yolotf.Detector(network, weights)
+        call = lambda: detector.reload(weights)
+    else:
+        detector = yolotf.Detector(network, weights, engine=work, batch_size=8)
+        call = lambda: detector(pictures)
+    begun = threading.Barrier(4)
+    def loop():
+        begun.wait()
+        while True:
+            call()
+    for _ in range(3):
+        threading.Thread(target=loop, daemon=True).start()
+    begun.wait()
+    time.sleep(0.1)
+    """,
+        *files,
+        work,
+        TF_CPP_MIN_LOG_LEVEL="3",
+    )
+    assert "terminate" not in done.stderr
+
+
 LONG_RUN = """
     import sys, threading, time
     import numpy as np

@@ -21,6 +21,7 @@ from yolotf.inference.classifier_images import Resize, check_resize
 from yolotf.inference.diagnosed_errors import FUNCTION_ADVICE, diagnosed
 from yolotf.inference.image_operations import fit, image_batch
 from yolotf.interfaces import Tensor
+from yolotf.runtime.native_work import native_work
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
@@ -114,7 +115,7 @@ class ClassifierFunction:
         images = image_batch(images, self.network)
         if images.shape[0] == 0:
             return tf.zeros([0, self.classes])
-        with self.folded.running(images.shape[0]):
+        with self.folded.running(images.shape[0]), native_work():
             return self._functions[images.dtype](images)
 
     def probabilities(

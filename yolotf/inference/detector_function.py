@@ -24,6 +24,7 @@ from yolotf.inference import gc_pause
 from yolotf.inference.diagnosed_errors import FUNCTION_ADVICE, diagnosed
 from yolotf.inference.image_operations import fit, image_batch, input_batch, to_float
 from yolotf.interfaces import Tensor
+from yolotf.runtime.native_work import native_work
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile, WeightsSource
 
@@ -199,7 +200,8 @@ class InferenceFunction:
         images = image_batch(images, self.network)
         if images.shape[0] == 0:
             return self._empty_result()
-        return self.fitted(self._run_fit(images), _image_sizes(images))
+        with native_work():
+            return self.fitted(self._run_fit(images), _image_sizes(images))
 
     def fit(self, images: Tensor) -> Tensor:
         """Returns images resized for `fitted`; takes what `__call__` takes."""

@@ -24,6 +24,7 @@ from yolotf.graphs.network import NetworkGraph
 from yolotf.onnx.model import Model, Options, describe
 from yolotf.runtime.arrays import read_arrays
 from yolotf.runtime.engine import Array, Floats
+from yolotf.runtime.native_work import native_work
 from yolotf.text import first_line, plural
 from yolotf.weights.file import WeightsFile, WeightsSource
 from yolotf.weights.header import Header
@@ -169,7 +170,7 @@ class OnnxEngine:
         return read_arrays(self._model.graph, file, verify=verify, threads=self._threads)
 
     def _compiled(self, path: str, header: Header, arrays: Arrays) -> OnnxWeights:
-        with translated_errors(self._library.name, self.network):
+        with translated_errors(self._library.name, self.network), native_work():
             runner = self._library.runner(self._model, arrays)
         return OnnxWeights(path, header, arrays, runner)
 
@@ -178,6 +179,7 @@ class OnnxEngine:
         with (
             translated_errors(self._library.name, self.network, batch),
             self._memory.reserve(batch),
+            native_work(),
         ):
             return weights.run([np.ascontiguousarray(array) for array in inputs])
 
