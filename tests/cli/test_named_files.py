@@ -123,6 +123,26 @@ def test_named_file_is_refused_at_once_and_not_quoted(argument, name, capsys):
         messages.said(messages.reported(captured.err))
 
 
+@pytest.mark.parametrize("command", ["detect", "classify"])
+def test_an_endless_line_on_standard_input_is_refused(command, capsys, monkeypatch):
+    class Endless(io.StringIO):
+        def readline(self, size=-1):
+            assert 0 < size < 1 << 20, "reads on until memory ends"
+            return "a" * size
+
+        def __next__(self):
+            raise AssertionError("reads on until memory ends")
+
+    monkeypatch.setattr("sys.stdin", Endless())
+    cfg = NETWORK if command == "detect" else net(32) + conv(8) + "[avgpool]\n[softmax]\n"
+    Path("net.cfg").write_text(cfg)
+    Path("net.weights").write_bytes(numpy_loader.random_file(cfg))
+    Path("net.names").unlink()
+    files = ["--cfg", "net.cfg", "--weights", "net.weights", "--json"]
+    assert commands.main([command, "-", *files]) == 2
+    messages.said(messages.reported(capsys.readouterr().err))
+
+
 def test_the_other_pictures_of_a_folder_are_read(capsys):
     files = ["--cfg", "net.cfg", "--weights", "net.weights"]
     assert commands.main(["detect", "pictures", *files, "--json"]) == 2

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from yolotf.errors import YolotfError
 from yolotf.files.sources import shown_url
 from yolotf.images.endings import DRAWN as DRAWN
 from yolotf.images.endings import IMAGES
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _STREAM = re.compile(r"(?:rtsps?|rtmp|https?|udp|tcp)://", re.IGNORECASE)
 _CAMERA_DIGITS = 9
 """Most digits of a camera's number, which OpenCV takes as a C int."""
+_LONGEST_NAME = 1 << 16
+"""Most characters of a line on standard input; Linux' longest path has 4,096 bytes."""
 STDIN = "-"
 """This input stands for names on standard input, one a line."""
 
@@ -50,9 +53,7 @@ def expanded(
     for name in given:
         path = Path(name)
         if name == STDIN:
-            lines = (line.rstrip("\r\n") for line in sys.stdin)
-            names = (line for line in lines if line)
-            yield from expanded(names, **options)
+            yield from expanded(_listed_names(), **options)
         elif _STREAM.match(name):
             yield name
         elif path.is_dir():
@@ -70,6 +71,22 @@ def expanded(
                 yield name
         else:
             yield str(path)
+
+
+def _listed_names() -> Iterator[str]:
+    """Yields the names on standard input.
+
+    Raises:
+        YolotfError: a line is too long for a path, as of a binary file.
+    """
+    while line := sys.stdin.readline(_LONGEST_NAME + 1):
+        if len(line) > _LONGEST_NAME:
+            raise YolotfError(
+                f"standard input: a line has more than {_LONGEST_NAME:,} characters; it must list "
+                "one path a line"
+            )
+        if name := line.rstrip("\r\n"):
+            yield name
 
 
 _KNOWN = IMAGES | VIDEOS
