@@ -25,7 +25,7 @@ Only = str | Iterable[str | int] | None
 def check_resize(resize: str) -> None:
     """Raises ValueError unless `resize` is a `Resize`."""
     if resize not in get_args(Resize):
-        raise ValueError(f"resize={resize!r}; one of {', '.join(get_args(Resize))}")
+        raise ValueError(f"resize={resize!r} must be one of {', '.join(get_args(Resize))}")
 
 
 def check_threshold(name: str, value: float) -> None:
@@ -75,7 +75,7 @@ class DetectionOptions:
         check_threshold("iou_threshold", self.iou_threshold)
         check_count("max_boxes", self.max_boxes)
         if self.nms_kind is not None and self.nms_kind not in NMS_KINDS:
-            raise ValueError(f"nms_kind={self.nms_kind!r}; one of {', '.join(NMS_KINDS)}")
+            raise ValueError(f"nms_kind={self.nms_kind!r} must be one of {', '.join(NMS_KINDS)}")
         check_resize(self.resize)
         if not (self.only is None or isinstance(self.only, str)):
             object.__setattr__(self, "only", tuple(self.only))  # an iterator is read only once

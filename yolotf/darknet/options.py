@@ -147,7 +147,7 @@ class Options:
         value = self.text(key, default)
         if value not in allowed:
             raise self.fail(
-                f"unknown {key}={value[:_SHOWN]}; one of {', '.join(allowed)}",
+                f"unknown {key}={value[:_SHOWN]}; set one of {', '.join(allowed)}",
                 key,
                 found=value[:_SHOWN],
             )

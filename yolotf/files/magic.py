@@ -27,7 +27,7 @@ NOUNS = {
     "pickle": "a Python pickle",
     "gzip": "a gzip file",
     "tensorflow_checkpoint": "part of a TensorFlow checkpoint",
-    "binary": "no Darknet file",
+    "binary": "not a Darknet file",
 }
 """`Kind.detected` as text."""
 
@@ -97,7 +97,7 @@ class Kind(NamedTuple):
 
 _TEXTS = {
     "utf16": "text in UTF-16",
-    "answer": "an answer of a server in place of the file",
+    "answer": "an error message of a server",
     "data": "a Darknet .data file",
     "cfg": "a Darknet cfg",
     "link": "a path, as Git writes for a symbolic link",
@@ -208,7 +208,7 @@ def _title(sample: bytes) -> str:
 def _text(sample: bytes) -> Kind:
     stripped = sample.removeprefix(codecs.BOM_UTF8).strip()
     if re.match(rb"404\b|not found\b|<error>|access ?denied", stripped, re.IGNORECASE):
-        hint = f"an answer of a server in place of the file: {_shown(stripped)}"
+        hint = f"an error message of a server: {_shown(stripped)}"
         return Kind("text", hint, None, "answer")
     if re.match(rb"([#;][^\n]*\n\s*)*\[net(work)?\]", stripped):
         return Kind("text", "a Darknet cfg; are the arguments swapped?", None, "cfg")
@@ -227,7 +227,7 @@ def _shown(raw: bytes) -> str:
 
 
 _QUOTE = re.compile(
-    r"""(?:: starting|[,:]? titled|(?<=in place of the file):|(?<=symbolic link):)\s"""
+    r"""(?:: starting|[,:]? titled|(?<=error message of a server):|(?<=symbolic link):)\s"""
     r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 )
 

@@ -84,7 +84,7 @@ def same_size_warning(title: str, others: Iterable[tuple[str, str]]) -> str:
     """
     clauses = ", or ".join(f"{name} ({difference})" for name, difference in others)
     return (
-        f"a file of {title}, has the same size as one of {clauses}, which decodes to different "
+        f"a file of {title} has the same size as one of {clauses}, which decodes to different "
         "boxes; use the cfg file it was trained with"
     )
 
@@ -104,7 +104,7 @@ def stock_warnings(network: cfg.Network) -> tuple[str, ...]:
     if not others:
         return ()
     classes = network.classes
-    title = f"{network.name or network.source}, {plural(classes or 0, 'class', 'classes')}"
+    title = f"{network.name or network.source} with {plural(classes or 0, 'class', 'classes')}"
     return (same_size_warning(title, ((other.name, other.difference) for other in others)),)
 
 

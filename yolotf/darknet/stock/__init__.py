@@ -100,7 +100,7 @@ def _unknown(name: str) -> CfgError:
     """Returns the error for an unknown name, with the likeliest correction."""
     key = builder.key(name)
     nearest = difflib.get_close_matches(key, builder.DETECTORS, n=1)
-    suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}" if nearest else ""
+    suggestion = f"; did you mean {builder.DETECTORS[nearest[0]].name}?" if nearest else ""
     if _NOT_DARKNET.match(key):
         # Similar in name only: its weights are PyTorch's, and no .weights file exists.
         nearest = []
