@@ -10,6 +10,7 @@ import pytest
 
 import yolotf
 from support import read_onnx
+from support.networks_of_sections import SECTIONS, around
 from support.onnx_engines import assert_close, pictures_for, runtime_heads, tame_file
 from yolotf.formats.convert import convert
 
@@ -45,6 +46,41 @@ def test_readers_compute_the_heads(name, reader, tmp_path):
     expected = runtime_heads(network, weights, images)
     pairs = zip(arrays, expected, strict=True)
     assert_close([output.reshape(other.shape) for output, other in pairs], expected)
+
+
+NOT_READ = {
+    "mnn": {"activations"},
+    "ncnn": {
+        *("activations", "activations_of_convolutions", "antialiased_pool", "implicit", "local"),
+        *("local_overhanging", "maxpool_4_3_padding", "reorg", "reorg3d", "reorg3d_reverse"),
+        *("reorg_reverse", "strided_1x1_with_padding", "xnor", "xnor_wide"),
+    },
+}
+"""What docs/opencv.md says that a reader does not read, or computes wrongly."""
+
+
+@with_readers
+@pytest.mark.parametrize("name", SECTIONS)
+def test_sections_that_readers_compute(name, tmp_path):
+    network = yolotf.parse_cfg(around(SECTIONS[name]))
+    weights, model = tmp_path / "a.weights", tmp_path / "a.onnx"
+    weights.write_bytes(tame_file(network))
+    convert(weights, network, model, batch_size=1)
+    images = pictures_for(network, batch=1)
+    np.save(tmp_path / "images.npy", images)
+    expected = runtime_heads(network, weights, images)
+
+    def check(reader):
+        arrays = read_by(reader, model, tmp_path / "images.npy")
+        pairs = zip(arrays, expected, strict=True)
+        assert_close([output.reshape(other.shape) for output, other in pairs], expected)
+
+    for reader in read_onnx.READERS:
+        if name in NOT_READ.get(reader, ()):
+            with pytest.raises((AssertionError, ValueError)):
+                check(reader)
+        else:
+            check(reader)
 
 
 @with_readers
