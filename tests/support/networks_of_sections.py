@@ -71,6 +71,8 @@ SECTIONS = {
     "maxpool_2_2": "[maxpool]\nsize=2\nstride=2",
     "maxpool_4_3_padding": "[maxpool]\nsize=4\nstride=3\npadding=1",
     "maxpool_no_padding": "[maxpool]\nsize=3\nstride=2\npadding=0",
+    "maxpool_depth_before_a_strided_1x1": "[maxpool]\nmaxpool_depth=1\nout_channels=4\nsize=1\n"
+    "[convolutional]\nfilters=5\nsize=1\nstride=2\nactivation=linear",
     "maxpool_depth": "[maxpool]\nmaxpool_depth=1\nout_channels=3\nsize=1",
     "local_avgpool": "[local_avgpool]\nsize=3\nstride=2",
     # OpenVINO takes factors of positions for factors of a kernel that has their shape.
@@ -78,6 +80,10 @@ SECTIONS = {
     "stride_y=3\n[convolutional]\nfilters=5\nsize=2\npad=1\nactivation=linear",
     "local_avgpool_same": "[local_avgpool]\nsize=3\nstride=1",
     "avgpool": "[avgpool]",
+    # OpenVINO fails where it moves the stride to the split.
+    "split_before_a_strided_1x1": "[route]\nlayers=1\ngroups=2\n[route]\nlayers=1\ngroups=2\n"
+    "group_id=1\n[shortcut]\nfrom=-2\n[convolutional]\nfilters=5\nsize=1\nstride=2\n"
+    "activation=linear",
     "route_groups": "[route]\nlayers=-1,-2\ngroups=2\ngroup_id=1",
     "shortcut_of_a_biased_convolution": "[convolutional]\nfilters=8\nactivation=linear\n"
     "[shortcut]\nfrom=-2\nactivation=leaky",
