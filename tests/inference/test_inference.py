@@ -1027,16 +1027,20 @@ def test_an_older_export_is_replaced_whole_and_other_files_stay(small_file, tmp_
     detector = Detector(parse_cfg(SMALL), small_file(3), class_names=list("abcd"))
     served = tmp_path / "models/1"
     detector.export(served)
-    (served / "variables/left-over").touch()
+    parts = [served / "saved_model.pb", *(served / "variables").iterdir()]
+    assert len(parts) == 3
+    for part in parts:
+        part.write_bytes(b"older")
     detector.export(served)
-    assert not (served / "variables/left-over").exists()
+    assert all(part.read_bytes() != b"older" for part in parts)
     assert (served / "assets.extra/classes.names").read_text() == "a\nb\nc\nd\n"
     assert [entry.name for entry in served.parent.iterdir()] == ["1"]
 
-    (served / "mine.txt").write_text("mine")
+    mine = [served / "mine.txt", served / "variables/mine.weights"]
+    for path in mine:
+        path.write_text("mine")
     detector.export(served)
-    assert (served / "mine.txt").read_text() == "mine"
-    (served / "mine.txt").unlink()
+    assert [path.read_text() for path in mine] == ["mine", "mine"]
 
     before = (served / "saved_model.pb").read_bytes()
 
