@@ -485,13 +485,17 @@ def test_an_old_savedmodel_is_replaced_whole_and_other_files_stay(tmp_path, weig
     output = tmp_path / "served"
     convert(weights, DETECTOR, output)
     before = (output / "variables/variables.data-00000-of-00001").read_bytes()
-    others = {"notes.txt": b"notes", "assets.extra/labels.json": b"[]", "assets/labels.txt": b"a"}
+    others = {
+        "notes.txt": b"notes",
+        "assets.extra/labels.json": b"[]",
+        "assets/labels.txt": b"a",
+        "variables/only_copy.weights": b"weights",
+    }
     for name, content in others.items():
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).write_bytes(content)
     # The warmup requests of an older export are for its signatures, not for the new ones.
     of_the_old = [
-        "variables/left-over",
         "assets/classes.names",
         "assets.extra/classes.names",
         "assets.extra/tf_serving_warmup_requests",
