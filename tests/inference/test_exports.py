@@ -56,7 +56,7 @@ def every_section():
     ids=["sections", "activations", "activations of convolutions"],
 )
 def test_openvino_runs_every_section(text, tmp_path):
-    detector, saved = exported(text, tmp_path, score_threshold=0.2, max_boxes=20)
+    detector, saved = exported(text, tmp_path, score_threshold=0.15, max_boxes=20)
     assert_detections(openvino_of(saved)(images()), detector(list(images())))
 
 
