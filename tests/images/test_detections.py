@@ -1,6 +1,7 @@
 """`Detections`: arrays, filters, label files, JSON and drawings."""
 
 import json
+import os
 import subprocess
 import sys
 import types
@@ -405,3 +406,12 @@ def test_filter_refuses_an_unknown_class():
     assert len(nameless.filter(classes="class 1")) == len(nameless.filter(classes=1)) == 1
     with refused(YolotfError):
         nameless.filter(classes="dog")
+
+
+@pytest.mark.parametrize("name", ["fifo", "/dev/zero"])
+def test_font_is_a_regular_file(name, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    pixels = np.zeros((20, 20, 3), np.uint8)
+    found = Detections.of([[1, 1, 9, 9]], [0.5], [0], ("cat",))
+    with pytest.raises(OSError, match="not a regular file"):
+        found.draw(pixels, font=tmp_path / name)

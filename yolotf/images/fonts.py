@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolotf._public import warn_caller
+from yolotf.files import opening
 from yolotf.files.home import home
 from yolotf.files.paths import StrPath
 
@@ -72,6 +73,8 @@ def font_for(text: str, size: float, path: StrPath | None = None) -> Font:
 def _truetype(path: StrPath, size: float) -> Font:
     from PIL import ImageFont  # kept out of `import yolotf`
 
+    if Path(path).exists():
+        opening.check_regular(path)  # FreeType would wait for a FIFO, and the process with it
     try:
         return ImageFont.truetype(os.fspath(path), size)
     except OSError as error:
