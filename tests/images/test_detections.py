@@ -1,5 +1,6 @@
 """`Detections`: arrays, filters, label files, JSON and drawings."""
 
+import errno
 import json
 import os
 import subprocess
@@ -406,6 +407,15 @@ def test_filter_refuses_an_unknown_class():
     assert len(nameless.filter(classes="class 1")) == len(nameless.filter(classes=1)) == 1
     with refused(YolotfError):
         nameless.filter(classes="dog")
+
+
+def test_a_font_is_not_larger_than_fonts_are(tmp_path):
+    path = tmp_path / "a.ttf"
+    with path.open("wb") as file:
+        file.truncate((1 << 28) + 1)
+    with pytest.raises(OSError, match="a font has at most") as error:
+        fonts.font_for("a", 12, path)
+    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
 
 
 @pytest.mark.parametrize("name", ["fifo", "/dev/zero"])

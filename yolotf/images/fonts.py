@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -29,6 +30,8 @@ _PREFERRED = (
     "notosanscjk-r",
 )
 """Prefixes of the file names of fonts to try first."""
+_MAX_BYTES = 1 << 28
+"""Largest size of a font file in bytes; fonts of all Chinese characters have 20 to 120 MB."""
 _MISSING = "\U0010ffff"
 """A code point that no font has a glyph for."""
 
@@ -75,6 +78,13 @@ def _truetype(path: StrPath, size: float) -> Font:
 
     if Path(path).exists():
         opening.check_regular(path)  # FreeType would wait for a FIFO, and the process with it
+        size_bytes = Path(path).stat().st_size
+        if size_bytes > _MAX_BYTES:  # FreeType looks through a file of zeros for minutes
+            raise OSError(
+                errno.EFBIG,
+                f"{size_bytes:,} bytes, a font has at most {_MAX_BYTES:,}",
+                os.fspath(path),
+            )
     try:
         return ImageFont.truetype(os.fspath(path), size)
     except OSError as error:
