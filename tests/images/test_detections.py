@@ -413,15 +413,15 @@ def test_a_font_is_not_larger_than_fonts_are(tmp_path):
     path = tmp_path / "a.ttf"
     with path.open("wb") as file:
         file.truncate((1 << 28) + 1)
-    with pytest.raises(OSError, match="a font has at most") as error:
+    with refused(OSError) as error:
         fonts.font_for("a", 12, path)
-    assert (error.value.errno, error.value.filename) == (errno.EFBIG, str(path))
+    assert error.value.errno == errno.EFBIG
 
 
 @pytest.mark.parametrize("name", ["fifo", "/dev/zero"])
 def test_font_is_a_regular_file(name, tmp_path):
     os.mkfifo(tmp_path / "fifo")
     pixels = np.zeros((20, 20, 3), np.uint8)
-    found = Detections.of([[1, 1, 9, 9]], [0.5], [0], ("cat",))
-    with pytest.raises(OSError, match="not a regular file"):
-        found.draw(pixels, font=tmp_path / name)
+    detections = Detections.of([[1, 1, 9, 9]], [0.5], [0], ("cat",))
+    with refused(OSError):
+        detections.draw(pixels, font=tmp_path / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from yolotf.darknet import cfg
 from yolotf.darknet.sections.antialiased import sharp
@@ -20,6 +21,7 @@ def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutiona
             (size, size, channels, multiplier).
         layer: geometry.
     """
+    x, layer = _subsampled(ops, x, layer)
     if not is_depthwise(layer):
         return convolve_in_groups(ops, x, kernel, layer)
     if layer.dilation > 1:
@@ -31,6 +33,24 @@ def convolve(ops: Operations, x: Tensor, kernel: Tensor, layer: cfg.Convolutiona
         x, padding = operations.pad(ops, x, explicit[2:4], explicit[4:6]), "VALID"
     strides = [1, layer.stride_y, layer.stride_x, 1]
     return ops.DepthwiseConv2dNative(input=x, filter=kernel, strides=strides, padding=padding)
+
+
+def _subsampled(
+    ops: Operations, x: Tensor, layer: cfg.Convolutional
+) -> tuple[Tensor, cfg.Convolutional]:
+    """Returns the pixels that a 1x1 convolution with a stride reads, and the convolution of those.
+
+    Returns the arguments for other convolutions. OpenVINO 2026.4 would move the stride to the
+    operation before: it forgets padding, and fails at a split of channels or computes wrongly.
+    """
+    if layer.size > 1 or layer.stride_y == layer.stride_x == 1:
+        return x, layer
+    _, explicit = convolution_padding(layer)
+    if explicit:
+        x = operations.pad(ops, x, explicit[2:4], explicit[4:6])
+    steps = [1, layer.stride_y, layer.stride_x, 1]
+    x = operations.cut(ops, x, [0] * 4, [0] * 4, ends_at=(), steps=steps)
+    return x, replace(layer, stride_y=1, stride_x=1, padding=0)
 
 
 def _convolve_dilated(
@@ -61,6 +81,7 @@ def convolve_in_groups(
         kernel: HWIO, `I` being the channels of a group.
         layer: geometry.
     """
+    x, layer = _subsampled(ops, x, layer)
     padding, explicit = convolution_padding(layer)
     return ops.Conv2D(
         input=x,

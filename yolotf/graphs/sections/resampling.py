@@ -133,11 +133,11 @@ def pool_window(
         if largest:
             return ops.MaxPool(input=x, padding=padding, **window)
         return ops.AvgPool(value=x, padding=padding, **window)
+    lowest = getattr(x.dtype, "min", _LOWEST)
     if largest and max(map(max, padding)) >= size:
         # TensorFlow's pooling does not support padding as wide as the window. -FLT_MAX, as in
         # Darknet.
         sides = [[0, 0], *map(list, padding), [0, 0]]
-        lowest = getattr(x.dtype, "min", _LOWEST)
         x = ops.PadV2(input=x, paddings=sides, constant_values=lowest)
         return ops.MaxPool(input=x, padding="VALID", **window)
     explicit = [0, 0, *padding[0], *padding[1], 0, 0]
@@ -150,7 +150,9 @@ def pool_window(
         return ops.AvgPool(value=operations.pad(ops, values, *padding), padding="VALID", **window)
 
     inside = ops.OnesLike(x=operations.cut(ops, x, [0, 0, 0, 0], [1, 0, 0, 1], ends_at=(0, 3)))
-    return ops.RealDiv(x=mean(x), y=mean(inside))
+    # Maximum changes nothing; without it OpenVINO 2026.4 would multiply the next kernel by factors
+    # for positions of the image.
+    return ops.Maximum(x=ops.RealDiv(x=mean(x), y=mean(inside)), y=lowest)
 
 
 def pool_channels(ops: Operations, x: Tensor, channels: int, filters: int) -> Tensor:
