@@ -53,7 +53,8 @@ NOT_READ = {
     "ncnn": {
         *("activations", "activations_of_convolutions", "antialiased_pool", "implicit", "local"),
         *("local_overhanging", "maxpool_4_3_padding", "reorg", "reorg3d", "reorg3d_reverse"),
-        *("reorg_reverse", "strided_1x1_with_padding", "xnor", "xnor_wide"),
+        *("maxpool_depth_before_a_strided_1x1", "reorg_reverse", "split_before_a_strided_1x1"),
+        *("strided_1x1_with_padding", "xnor", "xnor_wide"),
     },
 }
 """What docs/opencv.md says that a reader does not read, or computes wrongly."""

@@ -81,7 +81,6 @@ def convolve_in_groups(
         kernel: HWIO, `I` being the channels of a group.
         layer: geometry.
     """
-    x, layer = _subsampled(ops, x, layer)
     padding, explicit = convolution_padding(layer)
     return ops.Conv2D(
         input=x,

@@ -69,6 +69,21 @@ def _convolution(
     dilations: Sequence[int],
     groups: int,
 ) -> Tensor:
+    is_padded = any(map(any, sides))
+    if max(size) == 1 and max(strides) > 1 and (is_padded or _splits(ops)):
+        # OpenVINO 2026.4 moves the stride of such a convolution to the operation before: it forgets
+        # the padding, and fails at a split of channels. Others keep their stride, as ncnn has no
+        # slices with steps.
+        if is_padded:
+            x = ops.Pad(input=x, paddings=[[0, 0], *map(list, sides), [0, 0]])
+        x = ops.StridedSlice(
+            input=x,
+            begin=[0, 0, 0, 0],
+            end=[0, 0, 0, 0],
+            strides=[1, *strides, 1],
+            end_mask=0b1111,
+        )
+        strides, sides = (1, 1), ((0, 0), (0, 0))
     (output,) = ops.write(
         "Conv",
         [ops.in_order(x, NCHW), kernel],
@@ -80,6 +95,11 @@ def _convolution(
     )
     extents = map(windows, x.shape[1:3], size, strides, sides, dilations)
     return Tensor(output, (x.shape[0], *extents, filters), NCHW)
+
+
+def _splits(ops: Operations) -> bool:
+    """Whether channels have been split; OpenVINO makes a split of several slices, too."""
+    return any(operation.kind in ("Split", "Slice") for operation in ops.operations)
 
 
 @writes("MaxPool")
