@@ -446,23 +446,29 @@ def run_python(code, *arguments):
     return done.stdout
 
 
-@pytest.mark.slow
-def test_engines_work_in_forked_processes(engine, small_file, tmp_path):
-    """TensorFlow's would wait for threads that are not there, and so would the end of a session."""
-    (tmp_path / "a.cfg").write_text(SMALL)
-    code = f"""
+FORKING = """
     import os, signal, sys
     import numpy as np
     import yolotf
 
     image = np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8)
-    make = lambda: yolotf.Detector(*sys.argv[1:], score_threshold=0.2, engine={engine!r}, threads=4)
+    make = lambda: yolotf.Detector(*sys.argv[1:], score_threshold=0.2, engine=engine, threads=4)
     detector = make()
+"""
+
+
+@pytest.mark.slow
+def test_engines_work_in_forked_processes(engine, small_file, tmp_path):
+    """TensorFlow's would wait for threads that are not there, and so would the end of a session."""
+    (tmp_path / "a.cfg").write_text(SMALL)
+    code = f"""
+    engine = {engine!r}
+    {FORKING}
     expected = detector(image).scores.tolist()
     assert expected
     if not (child := os.fork()):
         signal.alarm(60)
-        answers = [one(image).scores.tolist() for one in (detector, make())]
+        answers = [either(image).scores.tolist() for either in (detector, make())]
         for _ in range(2):
             detector.reload(sys.argv[2])
             answers.append(detector(image).scores.tolist())
@@ -479,13 +485,8 @@ def test_a_forked_process_waits_for_no_thread_of_a_reload(engine, small_file, tm
     """OpenVINO would compile with the threads of a model that the parent has destroyed."""
     (tmp_path / "a.cfg").write_text(SMALL)
     code = f"""
-    import os, signal, sys
-    import numpy as np
-    import yolotf
-
-    image = np.random.default_rng(1).integers(0, 256, (200, 300, 3)).astype(np.uint8)
-    make = lambda: yolotf.Detector(*sys.argv[1:], score_threshold=0.2, engine={engine!r}, threads=4)
-    detector = make()
+    engine = {engine!r}
+    {FORKING}
     detector.reload(sys.argv[2])
     expected = detector(image).scores.tolist()
     if not (child := os.fork()):
