@@ -12,10 +12,18 @@ from typing import NamedTuple
 
 from yolotf.errors import ForkedProcessError
 
-_FIX = (
-    "so TensorFlow's threads do not exist in it; start processes with "
-    'multiprocessing.get_context("spawn"), or fork before'
-)
+
+def missing_threads(library: str, before: str) -> str:
+    """Returns what is wrong with a forked process, and what to do, for the end of an error.
+
+    Args:
+        library: the library whose threads it lacks.
+        before: what the process must be forked before, as a clause.
+    """
+    return (
+        f"so {library}'s threads do not exist in it; start processes with "
+        f'multiprocessing.get_context("spawn"), or fork before {before}'
+    )
 
 
 def check_process(purpose: str) -> None:
@@ -29,8 +37,8 @@ def check_process(purpose: str) -> None:
     """
     if _parent.ran:
         raise ForkedProcessError(
-            f"{purpose}: this process was forked after TensorFlow had run in its parent, {_FIX} "
-            "TensorFlow runs"
+            f"{purpose}: this process was forked after TensorFlow had run in its parent, "
+            + missing_threads("TensorFlow", "TensorFlow runs")
         )
 
 
@@ -42,8 +50,8 @@ def check_runtime() -> None:
     """
     if _parent.detected:
         raise ForkedProcessError(
-            f"this process was forked after a detector had been created in its parent, {_FIX} the "
-            "first detector is created"
+            "this process was forked after a detector had been created in its parent, "
+            + missing_threads("TensorFlow", "the first detector is created")
         )
 
 

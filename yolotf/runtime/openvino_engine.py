@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from yolotf.errors import ForkedProcessError, YolotfError, optional_package
+from yolotf.graphs.forked import missing_threads
 from yolotf.onnx.model import Model
 from yolotf.runtime.engine import Array
 from yolotf.runtime.leaked import leak
@@ -193,10 +194,9 @@ class _Threads:
         """
         if self._missing:
             raise ForkedProcessError(
-                "this process was forked from one in which a detector with engine='openvino' had "
-                "been deleted or reloaded, or had seen other batch sizes, and OpenVINO's threads "
-                "are not here: start processes with multiprocessing's spawn method "
-                '(multiprocessing.get_context("spawn")), or fork before the first detector is made'
+                "this process was forked after a detector with engine='openvino' had been deleted "
+                "or reloaded in its parent, or had seen other batch sizes, "
+                + missing_threads("OpenVINO", "the first detector is created")
             )
 
     def after_fork(self) -> None:
