@@ -117,7 +117,8 @@ def test_an_operation_of_another_tensorflow_is_tried_first(monkeypatch):
     assert not network.kernels().fused
 
 
-def test_errors_of_the_graph_builder_are_explained(small_file):
+def test_errors_of_the_graph_builder_are_explained():
+    tensorflow_library.load()
     ops = Operations()
     x = ops.placeholder([1, 2])
     with messages.refused(TensorFlowError, hide=r"(?s)(?<=graph: ).*") as error:
