@@ -32,8 +32,8 @@ from yolotf.weights.file import WeightsFile
 fsspec = pytest.importorskip("fsspec")
 
 CLASSIFIER = net(16) + conv(10) + section("avgpool") + section("softmax")
-AIOHTTP = "(?<=cannot be read: ).*(?=: ')"
-"""What aiohttp says about a broken connection."""
+REASON = "(?<=cannot be read: ).*(?=: ')"
+"""What a library says about a failure."""
 ETAG = r'"-?\w+"'
 CONTENT = loading.content(loading.PLAIN)
 OTHER = loading.content(loading.PLAIN, seed=5)
@@ -405,7 +405,7 @@ def missing(store):
 def test_a_url_that_breaks_is_an_error_and_changes_nothing(spoil, kind, store, model):
     url = store.url("/a.weights")
     spoil(store)
-    with unchanged(model), refused(kind, hide=AIOHTTP) as caught:
+    with unchanged(model), refused(kind, hide=REASON) as caught:
         yolotf.load_darknet_weights(model, url)
     assert caught.value.filename == url
     spoil(store)
@@ -982,9 +982,12 @@ _WARNINGS_OF_LIBRARIES = pytest.mark.filterwarnings(
 @_WARNINGS_OF_LIBRARIES
 class TestS3:
     @pytest.fixture(autouse=True)
-    def small_ranges(self, s3, monkeypatch):
+    def small_ranges_of_new_clients(self, s3, monkeypatch):
         monkeypatch.setattr(fetching, "_RANGE_BYTES", 1000)
         s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
     @pytest.mark.slow
     def test_an_object_loads_as_the_file_does(self, model, expected):
@@ -1027,21 +1030,35 @@ class TestS3:
                 yolotf.load_darknet_weights(model, url)
             assert caught.value.filename == url
 
+    def test_credentials_set_after_an_error_are_used(self, model, monkeypatch, tmp_path):
+        url = "s3://models/v1/tiny.weights"
+        with monkeypatch.context() as patch:
+            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.delenv(name)
+            for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+                patch.setenv(name, str(tmp_path / "none"))
+            with unchanged(model), refused(OSError, hide=REASON):
+                yolotf.load_darknet_weights(model, url)
+        assert yolotf.load_darknet_weights(model, url).path == "s3://models/.../tiny.weights"
+
+    def test_listings_from_before_are_not_used(self, s3, model):
+        s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=OTHER)
+        system = fsspec.get_filesystem_class("s3")
+        listed = system().ls("models/v1", detail=True)
+        s3.put_object(Bucket="models", Key="v1/tiny.weights", Body=CONTENT)
+        assert system().info("models/v1/tiny.weights") == listed[0]
+        yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
+
     def test_connections_that_break_are_an_error(self, model, monkeypatch):
         """A proxy in front of the server passes headers on and hangs up inside bodies."""
         host, port = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://").split(":")
         with breaking_proxy(host, int(port)) as address:
             import s3fs
 
-            # The settings are read when a client is made.
             monkeypatch.setenv("AWS_ENDPOINT_URL", address)
             monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
-            s3fs.S3FileSystem.clear_instance_cache()
-            try:
-                with unchanged(model), refused(OSError, hide=AIOHTTP):
-                    yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
-            finally:
-                s3fs.S3FileSystem.clear_instance_cache()
+            with unchanged(model), refused(OSError, hide=REASON):
+                yolotf.load_darknet_weights(model, "s3://models/v1/tiny.weights")
 
 
 @contextlib.contextmanager

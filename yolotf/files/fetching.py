@@ -151,7 +151,9 @@ class _Fetch:
         self, fsspec: Any, url: str, memory: _Memory, progress: Progress, limits: Limits
     ) -> None:
         self._name = shown_url(url)
-        self._system, self._path = fsspec.core.url_to_fs(url)
+        self._url = url
+        self._url_to_fs = fsspec.core.url_to_fs
+        self._system, self._path = self._url_to_fs(url)
         self._memory = memory
         self._progress = progress
         self._limits = limits
@@ -159,7 +161,7 @@ class _Fetch:
         self._is_http = "http" in (protocols if isinstance(protocols, tuple) else (protocols,))
 
     def run(self) -> None:
-        before = self._info()
+        before = self._first_info()
         if before.get("type") == "directory":
             raise _RefusedError(errno.EISDIR, os.strerror(errno.EISDIR))
         if before.get("type") == "other":  # file:///dev/zero; opening a FIFO would block
@@ -179,6 +181,24 @@ class _Fetch:
         with contextlib.suppress(Exception):
             self._system.invalidate_cache(self._path)
         self._check_version(before, self._info())
+
+    def _first_info(self) -> dict[str, Any]:
+        """Returns what the store says about the object now.
+
+        fsspec keeps its instances, whose listings and credentials may be out of date: those that a
+        notebook sets after an error would never be used.
+        """
+        with contextlib.suppress(Exception):
+            self._system.invalidate_cache(self._path)
+        try:
+            return self._info()
+        except _RefusedError:
+            raise
+        except Exception:
+            if self._is_http:
+                raise
+        self._system, self._path = self._url_to_fs(self._url, skip_instance_cache=True)
+        return self._info()
 
     def _info(self) -> dict[str, Any]:
         infos: list[dict[str, Any]] = []
