@@ -31,9 +31,14 @@ LIGHT = {
     ("yolotf.cli.commands", "yolotf"): "yolotf imports it when it is run as a module",
     ("yolotf.cli.detect", "yolotf.inference.detector"): "paths have been looked at without it",
     ("yolotf.cli.label_files", "yolotf.evaluation"): "the detector and its libraries come with it",
+    ("yolotf.darknet.dialects", "decimal"): "few cfgs have numbers with exponents",
     ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
     ("yolotf.graphs.tf_operations", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tf_operations", "tensorflow.python.util"): "not every TensorFlow has it",
+    **{
+        ("yolotf.inference.engines", f"yolotf.runtime.{engine}"): "another engine is asked for"
+        for engine in ("onnx_engine", "onnxruntime_engine", "openvino_engine")
+    },
     ("yolotf.inference.diagnosed_errors", "yolotf.diagnosis"): "a start that goes well needs none",
 }
 """Where it is something else that is kept out, and why."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from yolotf.darknet.activations import ACTIVATIONS
@@ -251,6 +250,9 @@ def _plain(value: str, pattern: re.Pattern[str]) -> str:
     number = match[0].removeprefix("+")
     if "e" not in number.lower():
         return number
+
+    from decimal import Decimal  # large, and exponents are rare in cfgs
+
     decimal = Decimal(repr(float(number)))
     # Other numbers are 0 or infinite as floats in Darknet.
     is_float = decimal.is_finite() and abs(decimal.adjusted()) < _MAX_EXPONENT

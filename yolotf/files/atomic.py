@@ -28,7 +28,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 import tempfile
@@ -235,7 +234,7 @@ class _Folder:
 
     def temporary_name(self) -> str:
         """Returns a new name for an incomplete output."""
-        return f".{self._stem}.{secrets.token_hex(4)}.part"
+        return f".{self._stem}.{os.urandom(4).hex()}.part"
 
     @property
     def _stem(self) -> str:

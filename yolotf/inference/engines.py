@@ -1,4 +1,4 @@
-"""Choice of the inference engine. TensorFlow's Python is imported only for a GPU."""
+"""Choice of the inference engine. Only its own modules are imported; TensorFlow's for a GPU."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from yolotf.darknet import cfg
 from yolotf.runtime import tensorflow_library
 from yolotf.runtime.engine import Engine, LoadedWeights
 from yolotf.runtime.network import RuntimeNetwork
-from yolotf.runtime.onnx_engine import OnnxEngine
-from yolotf.runtime.onnxruntime_engine import OnnxRuntime
-from yolotf.runtime.openvino_engine import OpenVino
 from yolotf.runtime.options import ServingOptions
 from yolotf.weights.file import WeightsFile
 
@@ -30,11 +27,27 @@ def open_engine(
         UnsupportedSectionError: the network has sections that are not supported.
         OutOfMemoryError: one image needs more memory than the process may use.
     """
+    if options.engine == "tensorflow":
+        return _tensorflow(network, file, threads)
+
+    # The ONNX writer: ten modules that TensorFlow's engine does not need.
+    from yolotf.runtime.onnx_engine import Library, OnnxEngine
+
+    library: Library
     if options.engine == "openvino":
-        openvino = OpenVino(threads=threads, bfloat16=options.precision == "bfloat16")
-        return OnnxEngine.opened(network, file, openvino, threads=threads)
-    if options.engine == "onnxruntime":
-        return OnnxEngine.opened(network, file, OnnxRuntime(threads=threads), threads=threads)
+        from yolotf.runtime.openvino_engine import OpenVino  # as above
+
+        library = OpenVino(threads=threads, bfloat16=options.precision == "bfloat16")
+    else:
+        from yolotf.runtime.onnxruntime_engine import OnnxRuntime  # as above
+
+        library = OnnxRuntime(threads=threads)
+    return OnnxEngine.opened(network, file, library, threads=threads)
+
+
+def _tensorflow(
+    network: cfg.Network, file: WeightsFile, threads: int
+) -> tuple[Engine, LoadedWeights]:
     if tensorflow_library.has_gpu():
         from yolotf.inference.tensorflow_engine import TracedNetwork  # imports TensorFlow
 
