@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 import yolotf
-from support import helpers, pages
+from support import helpers, networks_of_sections, pages
 from support.cfgs import conv, net, normalized, yolo
 from support.messages import refused
 from yolotf.darknet import cfg, layer
@@ -73,3 +74,16 @@ def test_every_role_is_spelled_alike_everywhere():
     assert f"{Role.KERNEL} {Role.KERNEL!r} {Role.KERNEL:>8}" == "kernel 'kernel'   kernel"
     assert json.dumps([Role.MOVING_MEAN]) == '["moving_mean"]'
     assert [role.number for role in Role] == list(range(8))
+
+
+@pytest.mark.parametrize("name", networks_of_sections.SECTIONS)
+def test_sections_are_compared_hashed_and_printed_as_dataclasses_are(name):
+    text = networks_of_sections.around(networks_of_sections.SECTIONS[name])
+    section, same = (yolotf.parse_cfg(text).layers[-1] for _ in range(2))
+    values = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    plain = dataclasses.make_dataclass(type(section).__name__, values, frozen=True)(**values)
+    assert repr(section) == repr(plain)
+    assert section == same
+    assert hash(section) == hash(same) == hash(plain)
+    assert section != plain
+    assert section != dataclasses.replace(section, line=section.line + 1)

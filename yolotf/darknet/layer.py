@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Protocol, TypedDict, TypeVar
 
 from yolotf.darknet.activations import CONVOLUTION_ONLY
@@ -117,9 +117,12 @@ class Before(Protocol):
 _SHORT_TYPES = {"convolutional": "conv"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Layer:
     """A resolved section after `[net]`.
+
+    Its classes are dataclasses that inherit `==`, `hash` and `repr`: to have them compiled for each
+    of forty classes takes longer than any other part of importing yolotf.
 
     Attributes:
         index: number of the section, from 0 after `[net]`; `route` and `shortcut` refer to it.
@@ -154,6 +157,25 @@ class Layer:
     """Whether its output still has a number for each class after a classifier's last layer."""
     normalizes_classes: ClassVar[bool] = False
     """Whether it turns the output of a classifier into probabilities."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether `other` is a section of the same class with the same fields."""
+        if not isinstance(other, Layer) or type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        """Of all fields."""
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        """The class and all fields, as of any dataclass."""
+        names = (field.name for field in fields(self))
+        shown = (f"{name}={value!r}" for name, value in zip(names, self._values(), strict=True))
+        return f"{type(self).__qualname__}({', '.join(shown)})"
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
 
     @classmethod
     def parse(cls, place: Place, options: Options, before: Before) -> Layer:

@@ -23,7 +23,7 @@ _THREE = ((1 / 16, 2 / 16, 1 / 16), (2 / 16, 4 / 16, 2 / 16), (1 / 16, 2 / 16, 1
 _TWO = ((1 / 4, 1 / 4), (1 / 4, 1 / 4))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Antialiased(Layer):
     """A section whose strides may be applied by a blur.
 

@@ -26,7 +26,7 @@ from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_
 
 
 @section("convolutional", "conv")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Convolutional(Antialiased):
     """`[convolutional]` (parser.c:169), with batch normalization if `batch_normalize=1`."""
 
@@ -259,7 +259,7 @@ def _activation(options: Options, xnor: bool) -> str:
 
 
 @section("local")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Local(Layer):
     """`[local]`: a convolution whose kernel differs at every position (parser.c:148)."""
 

@@ -11,7 +11,7 @@ from yolotf.darknet.roles import Role, Stored, dense, scales
 
 
 @section("connected", "conn")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Connected(Layer):
     """`[connected]` (parser.c:349): a dense layer over the flattened (channels, rows, columns)."""
 
@@ -64,7 +64,7 @@ class Connected(Layer):
 
 
 @section("batchnorm")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Batchnorm(Layer):
     """`[batchnorm]`: batch normalization as a section (parser.c:909)."""
 

@@ -58,7 +58,7 @@ class BoxRule(NamedTuple):
     """The share of its size that a box is moved by (gaussian_yolo_layer.c:143)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Head(Layer):
     """A layer whose input is a raw output of a detector."""
 
@@ -114,7 +114,7 @@ class Head(Layer):
 
 @section("yolo")
 @section("Gaussian_yolo")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Yolo(Head):
     """`[yolo]` and `[Gaussian_yolo]` (parser.c:448); anchors in pixels of the network's input."""
 
@@ -203,7 +203,7 @@ _POINTS = {"left_top": 0.5, "right_bottom": -0.5}
 
 
 @section("region")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Region(Head):
     """`[region]` (parser.c:666); anchors in grid cells."""
 
@@ -254,7 +254,7 @@ class Region(Head):
 
 
 @section("detection")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Detection(Head):
     """`[detection]` of YOLO version 1 (parser.c:722); no anchors."""
 

@@ -11,7 +11,7 @@ from yolotf.darknet.roles import Role, Stored
 
 
 @section("route")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Route(Layer):
     """`[route]`: concatenates its inputs; with `groups`, only group `group_id` of each."""
 
@@ -79,7 +79,7 @@ _WEIGHTS_NORMALIZATIONS = {"none": "none", "relu": "relu", "avg_relu": "relu", "
 
 
 @section("shortcut")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Shortcut(Layer):
     """`[shortcut]`: adds the other inputs to inputs[0], the previous layer (parser.c:915)."""
 
@@ -160,7 +160,7 @@ class Shortcut(Layer):
 
 
 @section("scale_channels")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ScaleChannels(Layer):
     """`[scale_channels]`: multiplies inputs[1] by inputs[0], a factor per channel."""
 
@@ -192,7 +192,7 @@ class ScaleChannels(Layer):
 
 
 @section("sam")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Sam(Layer):
     """`[sam]`: multiplies inputs[1] by inputs[0], element by element."""
 

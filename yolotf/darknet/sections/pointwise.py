@@ -11,7 +11,7 @@ from yolotf.darknet.roles import Role, Stored
 
 
 @section("dropout")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Dropout(Layer):
     """`[dropout]`: the identity at inference."""
 
@@ -24,7 +24,7 @@ class Dropout(Layer):
 
 
 @section("softmax", "soft")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Softmax(Layer):
     """`[softmax]`: over all channels, or over each of `groups` groups."""
 
@@ -76,7 +76,7 @@ class Softmax(Layer):
 
 
 @section("activation")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Activation(Layer):
     """`[activation]`: an activation function as a section."""
 
@@ -89,7 +89,7 @@ class Activation(Layer):
 
 
 @section("normalization", "lrn")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Normalization(Layer):
     """`[normalization]`: local response normalization."""
 
@@ -111,7 +111,7 @@ class Normalization(Layer):
 
 
 @section("implicit")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Implicit(Layer):
     """`[implicit]`: a stored constant, initialized around `mean` with `std`."""
 
@@ -143,7 +143,7 @@ class Implicit(Layer):
 @section("cost")
 @section("empty", "silence")
 @section("contrastive")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Passive(Layer):
     """`[cost]`, `[empty]`, `[contrastive]`: the identity at inference."""
 

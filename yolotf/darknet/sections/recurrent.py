@@ -61,7 +61,7 @@ class SubLayer:
         return roles.convolution(kernel, normalized=layer.batch_normalize, part=self.name)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Recurrent(Layer):
     """A recurrent section, with several convolutions or dense layers.
 
@@ -198,7 +198,7 @@ def _parts(place: Place, options: Options) -> _Parts:
     return _Parts(place, options.flag("batch_normalize"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class _Simple(Recurrent):
     """`[rnn]` and `[crnn]`: the state is the sum of two sub-layers, and a third reads it.
 
@@ -221,7 +221,7 @@ class _Simple(Recurrent):
 
 
 @section("rnn")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Rnn(_Simple):
     """`[rnn]` (parser.c:275, rnn_layer.c:89): dense sub-layers."""
 
@@ -248,7 +248,7 @@ class Rnn(_Simple):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class _Windowed(Recurrent):
     """`[crnn]` and `[conv_lstm]`: the sub-layers are convolutions."""
 
@@ -265,7 +265,7 @@ class _Windowed(Recurrent):
 
 
 @section("crnn")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Crnn(_Simple, _Windowed):
     """`[crnn]` (parser.c:251, crnn_layer.c:153): an `[rnn]` of convolutions."""
 
@@ -292,7 +292,7 @@ class Crnn(_Simple, _Windowed):
 
 
 @section("gru")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Gru(Recurrent):
     """`[gru]` (parser.c:291, gru_layer.c:118); its candidate state is logistic, not tanh."""
 
@@ -320,7 +320,7 @@ class Gru(Recurrent):
 
 
 @section("lstm")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Lstm(Recurrent):
     """`[lstm]` (parser.c:301, lstm_layer.c:172)."""
 
@@ -348,7 +348,7 @@ class Lstm(Recurrent):
 
 
 @section("conv_lstm")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ConvLstm(_Windowed):
     """`[conv_lstm]` (parser.c:311, conv_lstm_layer.c:639, on a GPU :1040).
 
@@ -429,7 +429,7 @@ class ConvLstm(_Windowed):
 
 
 @section("history")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class History(Layer):
     """`[history]` (parser.c:342): the channels of the last frames.
 

@@ -24,7 +24,7 @@ from yolotf.darknet.sections.antialiased import Antialiased, sharp, windows_and_
 
 @section("maxpool", "max")
 @section("local_avgpool", "local_avg")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Pool(Antialiased):
     """`[maxpool]` and `[local_avgpool]`; `padding` is the sum of both sides (parser.c:837).
 
@@ -131,7 +131,7 @@ class Pool(Antialiased):
 
 
 @section("avgpool", "avg")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Avgpool(Layer):
     """`[avgpool]`: the mean over all rows and columns."""
 
@@ -145,7 +145,7 @@ class Avgpool(Layer):
 
 
 @section("upsample")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Upsample(Layer):
     """`[upsample]`: nearest neighbour, times `scale`; a negative stride sums blocks instead."""
 
@@ -199,7 +199,7 @@ class Upsample(Layer):
 
 @section("reorg")
 @section("reorg3d")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Reorg(Layer):
     """`[reorg]` (a shuffle specific to Darknet) and `[reorg3d]` (space to depth)."""
 
@@ -257,7 +257,7 @@ class Reorg(Layer):
 
 
 @section("crop")
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Crop(Layer):
     """`[crop]`: crops the center; maps 0..1 to -1..1 unless `noadjust` (crop_layer.c)."""
 
