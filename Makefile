@@ -57,6 +57,7 @@ test-benchmarks: $(VENV)/built ## run the benchmarks, small, those of many proce
 test-ray: $(VENV)/built ## run the tests that start a Ray cluster on this machine
 	$(BIN)/python -m pip install -q -e ".[ray]" --no-build-isolation
 	$(BIN)/python -m pytest -m ray tests/test_ray.py
+	$(BIN)/python -m pytest tests/test_same_options.py
 
 # What is not in the registry of Python packages alone; nothing of it is needed elsewhere.
 test-js: $(VENV)/built ## run exports in TensorFlow.js; needs Node.js and npm

@@ -49,7 +49,7 @@ READ_OR_SET = {
     "classify": {
         *("inputs", "cfg", "dialect", "size", "tree", "max_pixels", "weights", "names", "top"),
         "classes",
-        *("json", "timeout", "resize", "recursive", "batch_size", "engine", "precision"),
+        *("json", "timeout", "resize", "recursive", "batch_size", "engine", "precision", "threads"),
     },
     "convert": {
         *("cfg", "dialect", "classes", "size", "tree", "max_pixels", "overwrite", "old_keras"),
@@ -75,7 +75,7 @@ READ_OR_SET = {
         ),
         *("agnostic", "max_boxes", "batch_size", "recursive", "line_width", "no_labels", "json"),
         *("overwrite", "save_conf", "coco_like", "timeout"),
-        *("letter_box", "resize", "engine", "precision"),
+        *("letter_box", "resize", "engine", "precision", "threads", "nms_kind"),
     },
     "doctor": {"json"},
     "eval": {
@@ -102,14 +102,14 @@ READ_OR_SET = {
             "overwrite",
             "names",
             "resize",
-            *("like", "engine", "precision", "top"),
+            *("like", "engine", "precision", "threads", "nms_kind", "top"),
         ),
         "timeout",
     },
     "export": {
         *("weights", "cfg", "dialect", "classes", "size", "tree", "overwrite", "names", "resize"),
         *("letter_box", "max_pixels", "timeout", "score_threshold", "iou_threshold", "max_boxes"),
-        *("agnostic", "only"),
+        *("agnostic", "only", "nms_kind"),
     },
     "inspect": {"file", "cfg", "classes", "dialect", "json", "timeout"},
 }

@@ -9,12 +9,15 @@ import re
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yolotf.cli.messages import say
 from yolotf.darknet import cfg, dialects, stock
-from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.decoding import NMS_KINDS
+from yolotf.darknet.detection_options import DetectionOptions, Resize
+from yolotf.errors import YolotfError
 from yolotf.files import sources
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.stderr import captured_stderr
@@ -23,7 +26,7 @@ from yolotf.runtime.options import ENGINES, PRECISIONS, ServingOptions
 from yolotf.weights.file import WeightsFile
 
 if TYPE_CHECKING:  # NumPy
-    from yolotf.inference.classifier_images import Resize
+    from yolotf.inference.classifier_images import Resize as ClassifierResize
 
 
 def add_network(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -59,17 +62,26 @@ def add_tree(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_resize(parser: argparse.ArgumentParser, *, classifiers: bool = True) -> None:
-    """Adds `--resize`."""
+def add_resize(
+    parser: argparse.ArgumentParser, *, detectors: bool = True, classifiers: bool = True
+) -> None:
+    """Adds `--resize` with the choices for detectors, classifiers or both."""
+    help_for_detectors = ", or opencv-exact, with INTER_LINEAR_EXACT" if detectors else ""
     help_for_classifiers = (
         "; for classifiers: crop the middle as AlexeyAB's darknet classifier does (default), "
         "letter-box as pjreddie's does, or stretch as darknet.py does"
     )
     parser.add_argument(
         "--resize",
-        choices=["darknet", "opencv", *(["crop", "letter-box", "stretch"] if classifiers else [])],
+        choices=[
+            "darknet",
+            "opencv",
+            *(["opencv-exact"] if detectors else []),
+            *(["crop", "letter-box", "stretch"] if classifiers else []),
+        ],
         help="how to resize images: as darknet detector test does (default), or as OpenCV does, "
-        f"which Darknet uses for training{help_for_classifiers if classifiers else ''}",
+        f"which Darknet uses for training{help_for_detectors}"
+        f"{help_for_classifiers if classifiers else ''}",
     )
 
 
@@ -91,14 +103,33 @@ def add_letter_box(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def resize_of(parsed: argparse.Namespace) -> Resize:
-    """Returns the value of `--resize` for the `resize=` of `Classifier`."""
-    choices: dict[str | None, Resize] = {
+def classifier_resize_of(parsed: argparse.Namespace, network: cfg.Network) -> ClassifierResize:
+    """Returns the value of `--resize` for the `resize=` of `Classifier`.
+
+    Raises:
+        YolotfError: the value is for detectors.
+    """
+    if parsed.resize == "opencv-exact":
+        raise YolotfError(
+            f"{network.source}: --resize opencv-exact is for detectors; for a classifier use "
+            "--resize opencv"
+        )
+    choices: dict[str | None, ClassifierResize] = {
         "letter-box": "letter_box",
         "opencv": "opencv",
         "stretch": "stretch",
     }
     return choices.get(parsed.resize, "crop")
+
+
+def detector_resize_of(parsed: argparse.Namespace) -> Resize | None:
+    """Returns the value of `--resize` for the `resize=` of `Detector`; None if not given."""
+    choices: dict[str | None, Resize] = {
+        "darknet": "darknet",
+        "opencv": "opencv",
+        "opencv-exact": "opencv_exact",
+    }
+    return choices.get(parsed.resize)
 
 
 def add_max_pixels(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +144,7 @@ def add_max_pixels(parser: argparse.ArgumentParser) -> None:
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Adds `--engine` and `--precision`."""
+    """Adds `--engine`, `--precision` and `--threads`."""
     parser.add_argument(
         "--engine",
         choices=ENGINES,
@@ -126,6 +157,12 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         default=ServingOptions.precision,
         help="bfloat16 (with --engine openvino) is faster on processors that support it, and has "
         "about 3 significant digits (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads of the network (default: the number of processors available)",
     )
 
 
@@ -158,13 +195,30 @@ def add_detection_options(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_agnostic(group: argparse._ActionsContainer) -> None:
-    """Adds `--agnostic`."""
+def add_suppression(group: argparse._ActionsContainer) -> None:
+    """Adds `--agnostic`, `--nms-kind` and `--only`."""
     group.add_argument(
         "--agnostic",
         action="store_true",
         help="suppress overlapping boxes of different classes, too",
     )
+    add_nms_kind(group)
+    group.add_argument(
+        "--only", metavar="NAMES", help="detect only these classes, by name or number from 0"
+    )
+
+
+def add_nms_kind(group: argparse._ActionsContainer) -> None:
+    """Adds `--nms-kind`."""
+    group.add_argument(
+        "--nms-kind", choices=NMS_KINDS, help="which boxes overlap, in place of the cfg's nms_kind="
+    )
+
+
+def detection_options(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Returns the values of the arguments that are named after the fields of `DetectionOptions`."""
+    options = {field.name: getattr(parsed, field.name) for field in fields(DetectionOptions)}
+    return {**options, "resize": detector_resize_of(parsed) or DetectionOptions.resize}
 
 
 def add_batch_size(parser: argparse.ArgumentParser, default: int) -> None:

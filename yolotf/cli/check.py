@@ -88,14 +88,15 @@ def _network(parsed: argparse.Namespace, model: Any) -> Network:
 
 
 def _diagnose(file: WeightsFile, parsed: argparse.Namespace, model: Any) -> Diagnosis:
-    network = parsed.cfg
-    if network and parsed.dialect:
-        network = as_network(network, dialect=parsed.dialect)
     if model is None:
-        return file_diagnosis.diagnose(file, network, classes=parsed.classes)
+        return file_diagnosis.diagnose(
+            file, parsed.cfg, classes=parsed.classes, dialect=parsed.dialect
+        )
     from yolotf.loading import diagnose  # imports Keras
 
     if not parsed.cfg:
         return diagnose.diagnose(file, model, classes=parsed.classes)
-    diagnosis = file_diagnosis.diagnose(file, network, classes=parsed.classes)
+    diagnosis = file_diagnosis.diagnose(
+        file, parsed.cfg, classes=parsed.classes, dialect=parsed.dialect
+    )
     return diagnose.against_model(diagnosis, model)

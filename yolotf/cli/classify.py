@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_classes(parser)
     arguments.add_size(parser)
     arguments.add_tree(parser)
-    arguments.add_resize(parser)
+    arguments.add_resize(parser, detectors=False)
     arguments.add_max_pixels(parser)
     arguments.add_timeout(parser)
     arguments.add_engine(parser)
@@ -66,11 +66,12 @@ def main(parsed: argparse.Namespace) -> int:
             network,
             parsed.weights,
             class_names=names,
-            resize=arguments.resize_of(parsed),
+            resize=arguments.classifier_resize_of(parsed, network),
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
+            threads=parsed.threads,
         )
     unreadable = 0
     batch_size = 1 if classifier.stateful else parsed.batch_size

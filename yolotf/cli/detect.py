@@ -15,7 +15,6 @@ from yolotf.cli.detection_results import Result, Totals, print_json, print_text
 from yolotf.cli.detection_run import DetectionRun, results_of
 from yolotf.cli.output_folder import OutputFolder
 from yolotf.darknet.class_names import Names
-from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.darknet.network import Network
 from yolotf.errors import YolotfError
 from yolotf.files import output_target
@@ -51,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of classes, in place of the cfg's; or a list of class names or numbers "
         "(person,car or 0,), the same as --only",
     )
-    add("--only", metavar="NAMES", help="detect only these classes, by name or number from 0")
     arguments.add_size(parser)
     arguments.add_tree(parser)
     arguments.add_max_pixels(parser)
@@ -75,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder for images with their boxes (default: detections; none with --json)",
     )
     arguments.add_detection_options(parser)
-    arguments.add_agnostic(parser)
+    arguments.add_suppression(parser)
     arguments.add_batch_size(parser, 1)
     arguments.add_letter_box(parser)
     arguments.add_resize(parser, classifiers=False)
@@ -259,18 +257,13 @@ def _detector(
             network,
             parsed.weights,
             class_names=names,
-            score_threshold=parsed.score_threshold,
-            iou_threshold=parsed.iou_threshold,
-            max_boxes=parsed.max_boxes,
-            agnostic=parsed.agnostic,
-            letter_box=parsed.letter_box,
-            resize=parsed.resize or DetectionOptions.resize,
-            only=only,
+            **{**arguments.detection_options(parsed), "only": only},
             batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
+            threads=parsed.threads,
         )
 
 

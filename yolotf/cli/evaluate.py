@@ -86,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_batch_size(parser, ServingOptions.batch_size)
     arguments.add_letter_box(parser)
+    arguments.add_nms_kind(parser)
     parser.add_argument(
         "--plot", metavar="FILE", help="plot the precision-recall curves into this file"
     )
@@ -159,14 +160,16 @@ def _evaluate_detector(parsed: argparse.Namespace, network: Network, names: Name
             points=parsed.points,
             score_threshold=parsed.score_threshold,
             class_names=names,
+            nms_kind=parsed.nms_kind,
             letter_box=parsed.letter_box,
             batch_size=parsed.batch_size,
-            resize=parsed.resize,
+            resize=arguments.detector_resize_of(parsed),
             like=parsed.like,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
+            threads=parsed.threads,
             progress=bar.progress,
         )
     text = result.table() if parsed.like == "hank-ai" else str(result)

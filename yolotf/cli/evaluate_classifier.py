@@ -40,13 +40,14 @@ def main(parsed: argparse.Namespace, network: Network, names: Names) -> int:
             parsed.weights,
             data,
             top=parsed.top,
-            resize=arguments.resize_of(parsed),
+            resize=arguments.classifier_resize_of(parsed, network),
             class_names=names,
             batch_size=parsed.batch_size,
             max_pixels=parsed.max_pixels,
             timeout=parsed.timeout,
             engine=parsed.engine,
             precision=parsed.precision,
+            threads=parsed.threads,
             progress=bar.progress,
         )
     print(to_json(result.to_dict()) if parsed.json else printable(str(result)))
@@ -66,7 +67,7 @@ _FOR_BOXES = ("like", "match_iou", "points", "score_threshold")
 
 def _refuse_options_of_detectors(parsed: argparse.Namespace, network: Network) -> None:
     """Raises ValueError for an option that only applies to detectors."""
-    for option in ("coco", "images", "letter_box", "plot", *_FOR_BOXES):
+    for option in ("coco", "images", "letter_box", "nms_kind", "plot", *_FOR_BOXES):
         if getattr(parsed, option) != parsed.parser.get_default(option):
             name = option.replace("_", "-")
             if parsed.letter_box is False:

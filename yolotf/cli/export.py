@@ -32,10 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     boxes = parser.add_argument_group("detectors only")
     arguments.add_letter_box(boxes)
     arguments.add_detection_options(boxes)
-    arguments.add_agnostic(boxes)
-    boxes.add_argument(
-        "--only", metavar="NAMES", help="detect only these classes, by name or number from 0"
-    )
+    arguments.add_suppression(boxes)
 
 
 def main(parsed: argparse.Namespace) -> int:
@@ -46,10 +43,10 @@ def main(parsed: argparse.Namespace) -> int:
     )
     for path in (parsed.names, parsed.weights):
         arguments.require_file(path)
-    if network.heads and parsed.resize not in (None, "darknet", "opencv"):
+    if network.heads and parsed.resize in ("crop", "letter-box", "stretch"):
         raise YolotfError(
             f"{network.source}: --resize {parsed.resize} is for classifiers; for a detector use "
-            "--resize darknet or opencv, or --letter-box"
+            "--resize darknet, opencv or opencv-exact, or --letter-box"
         )
     if not network.heads:
         _refuse_detector_options(parsed, network)
@@ -68,18 +65,15 @@ def main(parsed: argparse.Namespace) -> int:
             served = Detector(
                 network,
                 parsed.weights,
-                score_threshold=parsed.score_threshold,
-                iou_threshold=parsed.iou_threshold,
-                max_boxes=parsed.max_boxes,
-                agnostic=parsed.agnostic,
-                only=parsed.only,
-                letter_box=parsed.letter_box,
-                resize=parsed.resize or DetectionOptions.resize,
+                **arguments.detection_options(parsed),
                 **shared,
             )
         else:
             served = Classifier(
-                network, parsed.weights, resize=arguments.resize_of(parsed), **shared
+                network,
+                parsed.weights,
+                resize=arguments.classifier_resize_of(parsed, network),
+                **shared,
             )
         served.export(parsed.output, overwrite=parsed.overwrite)
     print(shown(f"{sources.name_of(parsed.weights)} -> {parsed.output}"))
@@ -88,8 +82,7 @@ def main(parsed: argparse.Namespace) -> int:
 
 def _refuse_detector_options(parsed: argparse.Namespace, network: Network) -> None:
     """Raises YolotfError for an option that a classifier would ignore."""
-    defaults = {**vars(DetectionOptions()), "letter_box": None}
-    for name in ("score_threshold", "iou_threshold", "max_boxes", "agnostic", "only", "letter_box"):
-        if getattr(parsed, name) != defaults[name]:
+    for name, default in vars(DetectionOptions()).items():
+        if name != "resize" and getattr(parsed, name) != default:
             option = f"--{name.replace('_', '-')}"
             raise YolotfError(f"{network.source}: {option} is for detectors, not classifiers")

@@ -14,6 +14,7 @@ from typing import Any
 
 from yolotf._public import public
 from yolotf.darknet import cfg
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import layer_table, not_weights, summary_lines
 from yolotf.diagnosis.causes import ClassCount, Finding
@@ -216,6 +217,7 @@ def diagnose(
     network: cfg.Network | cfg.Source,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
@@ -226,6 +228,7 @@ def diagnose(
             not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, or a stock name.
         classes: number of classes of the network, if it differs from the cfg's.
+        dialect: the fork of Darknet that reads the cfg, see `parse_cfg`.
         progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
             download.
         timeout: seconds without data after which a download fails; None waits forever.
@@ -240,7 +243,7 @@ def diagnose(
     if classes is not None and (isinstance(classes, bool) or not isinstance(classes, int)):
         raise TypeError(f"classes must be an int, not {type(classes).__name__}")
     progress = as_progress(progress, "done, total")
-    expected = checked_network(network, classes)
+    expected = checked_network(network, classes, dialect)
     try:
         with WeightsFile.open(weights, progress, network=expected, timeout=timeout) as file:
             return diagnosis_of(file, expected)
@@ -345,10 +348,12 @@ def matches_json(
         yield row
 
 
-def checked_network(source: Any, classes: int | None) -> cfg.Network:
+def checked_network(
+    source: Any, classes: int | None, dialect: Dialect | None = None
+) -> cfg.Network:
     """Returns the network that the caller passed; TypeError if it is something else."""
     if isinstance(source, (cfg.Network, str, os.PathLike)):
-        return as_network(source, classes=classes)
+        return as_network(source, classes=classes, dialect=dialect)
     raise TypeError(
         "network must be a Network, a cfg's path or text or a stock name, "
         f"not {type(source).__name__}"

@@ -12,6 +12,7 @@ from typing import Any
 
 from yolotf._public import public
 from yolotf.darknet import cfg
+from yolotf.darknet.dialects import Dialect
 from yolotf.diagnosis import layer_table, priors, summary_lines
 from yolotf.diagnosis.file_diagnosis import checked_network, diagnosis_of, matches_json
 from yolotf.diagnosis.layer_table import Array, LayerRow
@@ -115,6 +116,7 @@ def inspect(
     network: cfg.Network | cfg.Source | None = None,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Inspection:
@@ -125,6 +127,7 @@ def inspect(
         network: the network it was trained as; by default the most common known network of its
             size.
         classes: number of classes of the network, if it differs from the cfg's.
+        dialect: the fork of Darknet that reads the cfg, see `parse_cfg`.
         progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
             download.
         timeout: seconds without data after which a download fails; None waits forever.
@@ -138,7 +141,7 @@ def inspect(
         TypeError: an argument has the wrong type.
     """
     progress = as_progress(progress, "done, total")
-    known = None if network is None else checked_network(network, classes)
+    known = None if network is None else checked_network(network, classes, dialect)
     with WeightsFile.open(weights, progress, network=known, timeout=timeout) as file:
         return _inspection(file, known)
 

@@ -15,6 +15,7 @@ from yolotf._public import renamed_attributes
 from yolotf.darknet import data_files
 from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, check_named, read_names
+from yolotf.darknet.dialects import Dialect
 from yolotf.errors import YolotfError
 from yolotf.evaluation.data_set import existing_path
 from yolotf.evaluation.run import reason
@@ -206,10 +207,12 @@ def evaluate_classifier(
     data: LabelledImages,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     top: int | None = None,
     resize: Resize = "crop",
     class_names: Names = None,
     batch_size: int = ServingOptions.batch_size,
+    threads: int | None = ServingOptions.threads,
     max_pixels: int | None = ServingOptions.max_pixels,
     progress: Progress | None = None,
     timeout: float | None = ServingOptions.timeout,
@@ -223,10 +226,12 @@ def evaluate_classifier(
         weights: the `.weights` file.
         data: from `read_labelled_images`.
         classes: number of classes; None: the network's own.
+        dialect: see `Classifier`.
         top: the k of top-k accuracy; None: the data file's, or 5 if it has none.
         resize: how images are resized, see `Classifier`.
         class_names: names of the network's classes, to match labels that are folder names.
         batch_size: images per batch of the network.
+        threads: see `Classifier`.
         max_pixels: see `Classifier`.
         progress: called as `progress("classifying", images_done, images_in_total)`.
         timeout: see `Classifier`.
@@ -246,9 +251,11 @@ def evaluate_classifier(
         network,
         weights,
         classes=classes,
+        dialect=dialect,
         class_names=class_names,
         resize=resize,
         batch_size=batch_size,
+        threads=threads,
         max_pixels=max_pixels,
         timeout=timeout,
         engine=engine,

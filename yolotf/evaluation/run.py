@@ -15,6 +15,7 @@ from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Resize
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.stock import as_network
 from yolotf.errors import YolotfError
 from yolotf.evaluation.coco_metrics import COCO_SCORE, coco_numbers, pycocotools_classes
@@ -46,12 +47,15 @@ def evaluate(
     data: DataSet | StrPath,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     match_iou: float = MATCH_IOU,
     points: int = POINTS,
     score_threshold: float = DetectionOptions.score_threshold,
     class_names: Names = None,
-    letter_box: bool | None = None,
+    nms_kind: str | None = DetectionOptions.nms_kind,
+    letter_box: bool | None = DetectionOptions.letter_box,
     batch_size: int = ServingOptions.batch_size,
+    threads: int | None = ServingOptions.threads,
     resize: Resize | None = None,
     like: Fork = "alexeyab",
     max_pixels: int | None = ServingOptions.max_pixels,
@@ -71,12 +75,15 @@ def evaluate(
         data: a path for `read_data_set`, or its result; or the result of `read_coco`, for which
             COCO's metrics are computed, too.
         classes: number of classes; None: the network's own.
+        dialect: see `Detector`.
         match_iou: the IoU above which a detection matches a label, see `score`.
         points: see `score`.
         score_threshold: see `score`.
         class_names: names of the network's classes, to match the data set's; see `Detector`.
+        nms_kind: see `Detector`.
         letter_box: see `Detector`.
         batch_size: images per batch of the network.
+        threads: see `Detector`.
         resize: see `Detector`; None: as the Darknet of `like` does.
         like: the Darknet whose `darknet detector map` to follow. `hank-ai` resizes by OpenCV's
             INTER_LINEAR_EXACT (darknet_image.cpp:1662), stretches images whatever the cfg's
@@ -100,7 +107,7 @@ def evaluate(
     check_options(match_iou, points, score_threshold)
     if like not in get_args(Fork):
         raise ValueError(f"like={like!r} must be one of {', '.join(get_args(Fork))}")
-    network = as_network(network, classes=classes)
+    network = as_network(network, classes=classes, dialect=dialect)
     check_heads(network)
     if not isinstance(data, DataSet):
         data = read_data_set(data, like=like)
@@ -109,7 +116,8 @@ def evaluate(
     if like == "hank-ai":
         letter_box = letter_box or False
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
-    network = DetectionOptions(letter_box=letter_box).applied_to(network)
+    options = DetectionOptions(letter_box=letter_box, nms_kind=nms_kind, resize=resize)
+    network = options.applied_to(network)
     classes = network.classes or max(head.classes for head in network.heads)
     data = _with_classes(data, class_names_for(network, class_names), classes)
     detector = EvaluationDetector(
@@ -118,7 +126,9 @@ def evaluate(
         like=like,
         score_threshold=SCORE if data.coco is None else COCO_SCORE,
         max_boxes=MAX_BOXES,
+        nms_kind=nms_kind,
         batch_size=batch_size,
+        threads=threads,
         resize=resize,
         timeout=timeout,
         engine=engine,
@@ -144,6 +154,7 @@ def evaluate(
     about = {
         "network": network.source,
         "letter_box": network.letter_box,
+        "nms_kind": options.suppression(network).kind,
         "resize": resize,
         "like": like,
         "size": [network.input_shape.width, network.input_shape.height],

@@ -24,6 +24,7 @@ from yolotf.darknet.cfg import Source as CfgSource
 from yolotf.darknet.class_names import Names, names_for, read_names
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions
+from yolotf.darknet.dialects import Dialect
 from yolotf.files import atomic, output_target, read_files
 from yolotf.files.fetching import TIMEOUT
 from yolotf.files.paths import StrPath
@@ -109,6 +110,7 @@ def convert(
     output: StrPath,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     size: int | tuple[int, int] | None = None,
     any_size: bool = False,
     reverse_outputs: bool = False,
@@ -160,6 +162,7 @@ def convert(
             * `.safetensors`: the variables under their Keras names, `conv_17/kernel` (HWIO),
               `conv_17_bn/moving_mean`; the cfg is in the metadata.
         classes: number of classes, to override the cfg's.
+        dialect: see `Detector`.
         size: input size, to override the cfg's: one number or `(height, width)`.
         any_size: the model accepts images of any height and width divisible by the network's
             stride; not for `.tflite`.
@@ -236,7 +239,7 @@ def convert(
     checks.check_options(output, kind, options)
     if kind in _LIBRARIES:
         _LIBRARIES[kind]()
-    network_argument, network = network, stock.as_network(network, classes=classes)
+    network_argument, network = network, stock.as_network(network, classes=classes, dialect=dialect)
     if size is not None:
         network = network.resized(size)
     if any_size:

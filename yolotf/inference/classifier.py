@@ -12,6 +12,7 @@ import numpy.typing as npt
 from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, names_for
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files import read_files
 from yolotf.files.json import shortest
@@ -103,6 +104,7 @@ class Classifier:
         weights: WeightsSource,
         *,
         classes: int | None = None,
+        dialect: Dialect | None = None,
         class_names: Names = None,
         resize: Resize = "crop",
         batch_size: int = ServingOptions.batch_size,
@@ -119,11 +121,14 @@ class Classifier:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
             classes: number of classes; None: the network's own.
+            dialect: the fork of Darknet that reads the cfg, see `parse_cfg`; for a cfg's path or
+                text only.
             class_names: a list, or a file with one name per line.
             resize: how an image becomes the network's input: "crop" (center crop, as `darknet
-                classifier` of AlexeyAB), "letter_box" (the whole image, padded with
-                gray, as pjreddie's) or "stretch" (the whole image, proportions not kept, as
-                darknet.py). Use the one the network was trained with.
+                classifier` of AlexeyAB; also called "darknet"), "opencv" (the same crop, scaled
+                as `cv2.resize` does), "letter_box" (the whole image, padded with gray, as
+                pjreddie's) or "stretch" (the whole image, proportions not kept, as darknet.py).
+                Use the one the network was trained with.
             batch_size: how many images of a list are computed at once.
             threads: size of this classifier's own thread pool; None: the number of processors
                 available to the process.
@@ -155,7 +160,7 @@ class Classifier:
             precision=precision,
         )
         with read_files.remembered() as self._files_read:
-            self.network = stock.as_network(network, classes=classes)
+            self.network = stock.as_network(network, classes=classes, dialect=dialect)
             computed, self._tree, self.classes = head_of(self.network)
             self.class_names = names_for(class_names, self.classes, self.network.source)
             self._served = ServedNetwork(self.network, weights, options, computed=computed)

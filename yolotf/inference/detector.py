@@ -13,6 +13,7 @@ from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files import read_files
 from yolotf.files.paths import StrPath
@@ -54,6 +55,7 @@ class Detector:
         weights: WeightsSource,
         *,
         classes: int | None = None,
+        dialect: Dialect | None = None,
         class_names: Names = None,
         score_threshold: float = DetectionOptions.score_threshold,
         iou_threshold: float = DetectionOptions.iou_threshold,
@@ -77,6 +79,8 @@ class Detector:
             network: a `Network`, a stock name, or a cfg's path or text.
             weights: the `.weights` file, as `load_darknet_weights` takes it.
             classes: number of classes; None: the network's own.
+            dialect: the fork of Darknet that reads the cfg, see `parse_cfg`; for a cfg's path or
+                text only.
             class_names: a list, or a file with one name per line. None: the names of the class tree
                 if there is one, COCO's for a stock network with its 80 classes, else no names.
             score_threshold: lowest score of a detection, in [0, 1).
@@ -94,8 +98,9 @@ class Detector:
             bgr: arrays are BGR, as OpenCV reads images; image files are unaffected.
             max_pixels: larger image files are rejected before they are decoded; None: no limit.
             resize: how images are resized to the network's size: `darknet` as `darknet detector
-                test` does, or `opencv` as `cv2.resize` does, which both forks use in training and
-                hank-ai's library and tools in detection.
+                test` does, `opencv` as `cv2.resize` does, which both forks use in training and
+                hank-ai's library and tools in detection, or `opencv_exact` as with
+                INTER_LINEAR_EXACT, which hank-ai's `darknet detector map` uses.
             timeout: seconds without data after which a download of weights from a URL fails, also
                 in `reload`; None: no limit.
             engine: the inference engine: `tensorflow`, `openvino` or `onnxruntime`; the last two
@@ -134,7 +139,7 @@ class Detector:
         )
         with read_files.remembered() as self._files_read:
             self.network = self._detection_options.applied_to(
-                stock.as_network(network, classes=classes)
+                stock.as_network(network, classes=classes, dialect=dialect)
             )
             stock_doubts = (
                 ()

@@ -11,6 +11,7 @@ from yolotf._public import public, renamed
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
+from yolotf.darknet.dialects import Dialect
 from yolotf.graphs import forked
 from yolotf.inference import classifier_images
 from yolotf.inference.classifier_function import ClassifierFunction
@@ -28,6 +29,7 @@ def build_function(
     weights: WeightsSource,
     *,
     classes: int | None = ...,
+    dialect: Dialect | None = ...,
     score_threshold: float = ...,
     iou_threshold: float = ...,
     max_boxes: int = ...,
@@ -48,6 +50,7 @@ def build_function(
     weights: WeightsSource,
     *,
     classes: int | None = ...,
+    dialect: Dialect | None = ...,
     score_threshold: float = ...,
     iou_threshold: float = ...,
     max_boxes: int = ...,
@@ -69,6 +72,7 @@ def build_function(
     weights: WeightsSource,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     score_threshold: float = DetectionOptions.score_threshold,
     iou_threshold: float = DetectionOptions.iou_threshold,
     max_boxes: int = DetectionOptions.max_boxes,
@@ -89,6 +93,8 @@ def build_function(
         network: a `Network`, a stock name, or a cfg's path or text.
         weights: the `.weights` file, as `load_darknet_weights` takes it.
         classes: number of classes; None: the network's own.
+        dialect: the fork of Darknet that reads the cfg, see `parse_cfg`; for a cfg's path or
+            text only.
         score_threshold: lowest score of a detection, in [0, 1).
         iou_threshold: of boxes of one class that overlap more (IoU), only the best is kept; in
             [0, 1).
@@ -115,7 +121,7 @@ def build_function(
         ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
     forked.check_process("build_function")
-    network = stock.as_network(network, classes=classes)
+    network = stock.as_network(network, classes=classes, dialect=dialect)
     if not network.heads:
         _refuse_box_options(
             network,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from yolotf._public import public, warn_caller
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network, Source
+from yolotf.darknet.dialects import Dialect
 from yolotf.files.fetching import TIMEOUT
 from yolotf.loading.job import ENDS_AFTER
 from yolotf.loading.load import load_darknet_weights
@@ -23,6 +24,7 @@ def build_model(
     network: Network | Source,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     weights: WeightsSource | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     name: str | None = None,
@@ -33,6 +35,7 @@ def build_model(
     Args:
         network: a `Network`, a stock name, or a cfg's path or text.
         classes: for another number of classes than the network has.
+        dialect: the fork of Darknet that reads the cfg, see `parse_cfg`.
         weights: a `.weights` file of the network, or of its first layers (`yolov4.conv.137`), in
             any form that `load_darknet_weights` accepts. Layers that the file does not cover, or
             all of them without a file, are initialized as in Darknet (`yolotf.models.initial`);
@@ -62,10 +65,8 @@ def build_model(
         ForkedProcessError: the process was forked after TensorFlow had run in its parent, so the
             model could never be called.
     """
-    if isinstance(network, str | os.PathLike):
-        network = stock.as_network(network, classes=classes)
-    elif classes is not None:
-        network = network.with_classes(classes)
+    if isinstance(network, Network | str | os.PathLike):
+        network = stock.as_network(network, classes=classes, dialect=dialect)
     if weights is None:
         return build.build_model(network, dtype=dtype, name=name)
     build.check_call(network)

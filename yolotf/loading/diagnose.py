@@ -13,6 +13,7 @@ import numpy as np
 
 from yolotf._public import public
 from yolotf.darknet import cfg, stock
+from yolotf.darknet.dialects import Dialect
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import file_diagnosis
 from yolotf.diagnosis.file_diagnosis import Diagnosis
@@ -39,6 +40,7 @@ def diagnose(
     network: cfg.Network | cfg.Source | KerasModel,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     progress: Progress | None = None,
     timeout: float | None = TIMEOUT,
 ) -> Diagnosis:
@@ -49,6 +51,7 @@ def diagnose(
             not a weights file at all, or missing.
         network: a `Network`, a cfg's path or text, a stock name, or a Keras model.
         classes: compare with the network with this number of classes.
+        dialect: the fork of Darknet that reads the cfg, see `parse_cfg`.
         progress: called as `progress("downloading", bytes_done, bytes_in_total)` during a
             download.
         timeout: seconds without data after which a download fails; None waits forever.
@@ -64,13 +67,20 @@ def diagnose(
     progress = as_progress(progress, "done, total")
     if isinstance(network, (cfg.Network, str, os.PathLike)):
         return file_diagnosis.diagnose(
-            weights, network, classes=classes, progress=progress, timeout=timeout
+            weights,
+            network,
+            classes=classes,
+            dialect=dialect,
+            progress=progress,
+            timeout=timeout,
         )
     if not (hasattr(network, "layers") and hasattr(network, "weights")):
         raise TypeError(
             "network must be a Network, a cfg's path or text, a stock name or a model, "
             f"not {type(network).__name__}"
         )
+    if dialect is not None:
+        raise ValueError(f"dialect={dialect!r} is for the path or text of a cfg; leave it out")
     model: Any = network
     expected = network_of(model)
     try:

@@ -15,7 +15,8 @@ import ray
 import ray.data
 
 from yolotf._public import also_named, public, renamed
-from yolotf.darknet.detection_options import DetectionOptions, Resize
+from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
+from yolotf.darknet.dialects import Dialect
 from yolotf.files import atomic, fetching, sources
 from yolotf.files.paths import StrPath
 from yolotf.images.detections import Detections
@@ -59,10 +60,14 @@ def detect_dataset(
     output: StrPath,
     *,
     classes: int | None = None,
+    dialect: Dialect | None = None,
     class_names: str | None = None,
     score_threshold: float = DetectionOptions.score_threshold,
     iou_threshold: float = DetectionOptions.iou_threshold,
     max_boxes: int = DetectionOptions.max_boxes,
+    nms_kind: str | None = DetectionOptions.nms_kind,
+    agnostic: bool = DetectionOptions.agnostic,
+    only: Only = DetectionOptions.only,
     letter_box: bool | None = DetectionOptions.letter_box,
     resize: Resize = DetectionOptions.resize,
     batch_size: int = ServingOptions.batch_size,
@@ -89,10 +94,14 @@ def detect_dataset(
         weights: the `.weights` file, readable on every node.
         output: the folder for Parquet files, on storage that every node can reach.
         classes: number of classes; None: the network's own.
+        dialect: see `Detector`.
         class_names: a file with one class name a line.
         score_threshold: see `Detector`.
         iou_threshold: see `Detector`.
         max_boxes: see `Detector`.
+        nms_kind: see `Detector`.
+        agnostic: see `Detector`.
+        only: see `Detector`.
         letter_box: see `Detector`.
         resize: see `Detector`.
         batch_size: images per batch of the network.
@@ -137,10 +146,14 @@ def detect_dataset(
         network=_on_every_node(network) if Path(network).is_file() else network,
         weights=_on_every_node(weights),
         classes=classes,
+        dialect=dialect,
         class_names=None if class_names is None else _on_every_node(class_names),
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
         max_boxes=max_boxes,
+        nms_kind=nms_kind,
+        agnostic=agnostic,
+        only=only if only is None or isinstance(only, str) else list(only),
         letter_box=letter_box,
         resize=resize,
         engine=engine,

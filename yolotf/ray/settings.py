@@ -1,11 +1,13 @@
 """The application's settings, and the detector they describe."""
 
+from dataclasses import fields
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from yolotf.darknet import stock
 from yolotf.darknet.detection_options import DetectionOptions, Resize
+from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.graph_checks import check_stateless
 from yolotf.files import sources
 from yolotf.inference import Detector
@@ -27,12 +29,16 @@ class Settings(BaseModel):
         network: a stock name, or the path of a cfg that every node can read.
         weights: the `.weights` file to start with.
         classes: number of classes; None: the network's own.
+        dialect: the fork of Darknet that reads the cfg; see `parse_cfg`.
         class_names: a file with one class name a line; None: see `Detector`.
         score_threshold: lowest score of a detection.
         iou_threshold: the IoU above which boxes of one class suppress each other.
         max_boxes: maximum detections per image, best first.
+        nms_kind: see `Detector`.
+        agnostic: suppress overlapping boxes of different classes too.
+        only: the classes to detect, see `Detector`.
         letter_box: overrides the cfg: whether resizing keeps the aspect ratio.
-        resize: resampling method, `darknet` or `opencv`.
+        resize: see `Detector`.
         engine: the inference engine, see `Detector`.
         precision: see `Detector`.
         cpus: CPU cores per replica, which is also the detector's number of threads.
@@ -54,6 +60,7 @@ class Settings(BaseModel):
     network: str = _renamed_field("network", "cfg")
     weights: str
     classes: int | None = Field(None, ge=1)
+    dialect: Dialect | None = None
     class_names: str | None = _renamed_field("class_names", "names", default=None)
     score_threshold: float = _renamed_field(
         "score_threshold", "score", default=DetectionOptions.score_threshold
@@ -62,6 +69,9 @@ class Settings(BaseModel):
         "iou_threshold", "iou", default=DetectionOptions.iou_threshold
     )
     max_boxes: int = DetectionOptions.max_boxes
+    nms_kind: str | None = DetectionOptions.nms_kind
+    agnostic: bool = DetectionOptions.agnostic
+    only: str | list[str | int] | None = None
     letter_box: bool | None = DetectionOptions.letter_box
     resize: Resize = DetectionOptions.resize
     engine: EngineName = ServingOptions.engine
@@ -94,13 +104,8 @@ class Settings(BaseModel):
 
     def detection_options(self) -> DetectionOptions:
         """Returns the options that select detections."""
-        return DetectionOptions(
-            score_threshold=self.score_threshold,
-            iou_threshold=self.iou_threshold,
-            max_boxes=self.max_boxes,
-            letter_box=self.letter_box,
-            resize=self.resize,
-        )
+        options = {field.name: getattr(self, field.name) for field in fields(DetectionOptions)}
+        return DetectionOptions(**options)
 
     def serving_options(self) -> ServingOptions:
         """Returns the options of reading images and of inference."""
@@ -127,22 +132,13 @@ def detector_of(settings: Settings) -> Detector:
         WeightsMismatch: the file does not match the network.
         OSError: a file cannot be read on this node.
     """
-    network = stock.as_network(settings.network)
+    network = stock.as_network(settings.network, dialect=settings.dialect)
     check_stateless(network, "Ray mixes the images of many videos; use a Detector for each video")
     return Detector(
         network,
         settings.weights,
         classes=settings.classes,
         class_names=settings.class_names,
-        score_threshold=settings.score_threshold,
-        iou_threshold=settings.iou_threshold,
-        max_boxes=settings.max_boxes,
-        letter_box=settings.letter_box,
-        resize=settings.resize,
-        batch_size=settings.batch_size,
-        threads=settings.cpus,
-        engine=settings.engine,
-        precision=settings.precision,
-        max_pixels=settings.max_pixels,
-        timeout=settings.weights_timeout_s,
+        **vars(settings.detection_options()),
+        **vars(settings.serving_options()),
     )

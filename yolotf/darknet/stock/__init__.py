@@ -18,7 +18,7 @@ from pathlib import Path
 
 from yolotf._public import public
 from yolotf.darknet import cfg
-from yolotf.darknet.dialects import Dialect
+from yolotf.darknet.dialects import Dialect, check_dialect
 from yolotf.darknet.stock import (
     builder,
     classifiers,
@@ -185,12 +185,19 @@ def as_network(
     Args:
         source: the network; a file of that name takes precedence over a stock network.
         classes: number of classes, if it differs from the cfg's.
-        dialect: the fork of Darknet to follow; see `parse_cfg`.
+        dialect: the fork of Darknet that reads the cfg; see `parse_cfg`.
 
     Raises:
         CfgError: the cfg is invalid, or there is neither such a file nor such a network.
+        ValueError: `dialect` is unknown, or `source` is a `Network`, whose cfg has been read.
     """
+    check_dialect(dialect)
     if isinstance(source, cfg.Network):
+        if dialect is not None:
+            raise ValueError(
+                f"dialect={dialect!r} is for the path or text of a cfg, but {source.source} is a "
+                "Network, whose cfg has been read; pass the dialect to parse_cfg"
+            )
         given = source
     elif (
         isinstance(source, str) and re.fullmatch(r"[\w\- ]+", source) and not Path(source).is_file()
