@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from yolotf.cli import arguments
+from yolotf.cli.messages import say
 from yolotf.errors import TensorFlowVersionError
 from yolotf.weights import op_build, op_library
 
@@ -24,7 +24,7 @@ def main(parsed: argparse.Namespace) -> int:
         if not parsed.force and _works():
             print(f"there is an op for TensorFlow {running} already")
             return 0
-        print(f"compiling the op for TensorFlow {running}, about 15 s ...", file=sys.stderr)
+        say(f"compiling the op for TensorFlow {running}, about 15 s ...")
         print(f"built {op_build.build()}")
     return 0
 

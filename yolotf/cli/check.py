@@ -7,6 +7,7 @@ import contextlib
 from typing import Any
 
 from yolotf.cli import arguments, network_files
+from yolotf.cli.messages import ignoring_closed_pipe
 from yolotf.darknet.network import Network
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import file_diagnosis, render
@@ -63,10 +64,11 @@ def main(parsed: argparse.Namespace) -> int:
             diagnosis = _diagnose(file, parsed, model)
         if parsed.html:
             render.write_html(diagnosis, parsed.html, overwrite=parsed.overwrite, inputs=read)
-        if parsed.json:
-            print(render.to_json(diagnosis))
-        else:
-            render.show(diagnosis)
+        with ignoring_closed_pipe():
+            if parsed.json:
+                print(render.to_json(diagnosis))
+            else:
+                render.show(diagnosis)
     return diagnosis.exit_code
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from yolotf.cli.messages import say, shown
+from yolotf.cli.messages import discard, say, shown
 from yolotf.errors import WeightsMismatch, with_install_advice
 from yolotf.files import read_files
 from yolotf.graphs.tf_errors import of_tensorflow
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader has closed the pipe, as in `yolotf inspect F | head`; stop silently.
-        _discard_output()
+        discard(sys.stdout)
         return 0
     except KeyboardInterrupt:
         return 130
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 sys.stdout.flush()
             except OSError:
-                _discard_output()
+                discard(sys.stdout)
         return 2
     except MemoryError as error:
         say(f"yolotf: {describe_memory(error)}")
@@ -100,10 +100,6 @@ def describe_memory(error: MemoryError) -> str:
     text = str(error)
     details = f": {text}" if text and not text.startswith("std::") else ""
     return shown(f"there is no memory left{details}; pass fewer or smaller images")
-
-
-def _discard_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _occupy_closed_streams() -> None:

@@ -171,9 +171,10 @@ def main(parsed: argparse.Namespace) -> int:
         )
     for text in (*conversion.loaded.warnings, *conversion.notes):
         note(text)
-    print(printable(str(conversion)))
+    lines = [str(conversion)]
     if anchors and write_anchors(network, anchors, overwrite=parsed.overwrite):
-        print(printable(f"anchors -> {anchors}"))
+        lines.append(f"anchors -> {anchors}")
+    print(*map(printable, lines), sep="\n")
     return 0
 
 

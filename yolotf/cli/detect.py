@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from yolotf.cli import arguments, inputs, label_files, network_files
 from yolotf.cli.detection_results import Result, Totals, print_json, print_text
 from yolotf.cli.detection_run import DetectionRun, results_of
+from yolotf.cli.messages import ignoring_closed_pipe, say
 from yolotf.cli.output_folder import OutputFolder
 from yolotf.darknet.class_names import Names
 from yolotf.darknet.network import Network
@@ -134,7 +135,7 @@ def main(parsed: argparse.Namespace) -> int:
             result = Result(name, error="no such file or directory")
             print_result(result)
             totals.add(result)
-        print(totals, file=sys.stderr)
+        say(str(totals))
         return 2
     if missing := [name for name in listed or () if inputs.is_missing(name)]:
         arguments.note(
@@ -154,13 +155,17 @@ def main(parsed: argparse.Namespace) -> int:
         instances.pair(detector.class_names, max(head.classes for head in detector.network.heads))
     elif parsed.coco_json:
         coco = label_files.CocoResults(detector.class_names)
+    # Somebody who asks for files wants all of them, also after `| head`; a camera would never end.
+    asks_for_files = parsed.output is not None or parsed.save_txt or coco is not None
+    writes_all = asks_for_files and listed is not None and not any(map(inputs.is_stream, listed))
     run = _run(parsed, detector, output)
     from yolotf.cli import progress  # imports rich
 
     bar_of = progress.counted(None if listed is None else len(listed))
     with arguments.warnings_as_notes(), bar_of as bar:
         for result in results_of(expanded if listed is None else listed, run, bar):
-            print_result(result)
+            with ignoring_closed_pipe() if writes_all else contextlib.nullcontext():
+                print_result(result)
             totals.add(result)
             if coco is not None and result.detections is not None:
                 name = inputs.shown(result.path)
@@ -173,7 +178,7 @@ def main(parsed: argparse.Namespace) -> int:
         arguments.note(output.about_renamed())
     if skipped:
         arguments.note(inputs.about_skipped(skipped))
-    print(totals, file=sys.stderr)
+    say(str(totals))
     return 2 if totals.unreadable else 0
 
 

@@ -6,6 +6,7 @@ import argparse
 
 from yolotf.cli import arguments
 from yolotf.cli.commands import describe
+from yolotf.cli.messages import ignoring_closed_pipe
 from yolotf.darknet import stock
 from yolotf.diagnosis import inspect, render
 from yolotf.files import sources
@@ -38,10 +39,12 @@ def main(parsed: argparse.Namespace) -> int:
             inspection = inspect(file, network)
     except OSError as error:
         if parsed.json:
-            print(to_json({"path": sources.name_of(parsed.file), "error": describe(error)}))
+            with ignoring_closed_pipe():
+                print(to_json({"path": sources.name_of(parsed.file), "error": describe(error)}))
         raise
-    if parsed.json:
-        print(render.to_json(inspection))
-    else:
-        render.show(inspection)
+    with ignoring_closed_pipe():
+        if parsed.json:
+            print(render.to_json(inspection))
+        else:
+            render.show(inspection)
     return 1 if inspection.detected else 0

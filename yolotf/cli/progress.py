@@ -10,6 +10,7 @@ from typing import TextIO
 from rich import progress
 from rich.console import Console
 
+from yolotf.cli.messages import say
 from yolotf.progress import Progress
 
 
@@ -68,7 +69,7 @@ def stages(stream: TextIO) -> Iterator[Progress]:
             nonlocal stage_shown
             if stage != stage_shown:
                 stage_shown = stage
-                print(f"{stage} ...", file=stream, flush=True)
+                say(f"{stage} ...", stream)
 
         yield print_stage
         return
