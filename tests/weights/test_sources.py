@@ -443,6 +443,31 @@ def test_a_server_refuses_ranges_of_another_version(store, model):
     assert len(asked) == len(set(asked)), "no range is asked for again"
 
 
+@pytest.mark.parametrize(
+    "links",
+    [
+        *("simplecache::", "filecache::", "blockcache::", "zip://a.weights::"),
+        *("zip://a.weights::simplecache::", "simplecache::zip://a.weights::"),
+    ],
+)
+def test_a_chained_url_leads_to_the_object_of_now(links, store, model, expected):
+    def put(content):
+        zipped = io.BytesIO()
+        with zipfile.ZipFile(zipped, "w") as archive:
+            archive.writestr("a.weights", content)
+        store.files = {"/a": zipped.getvalue() if "zip:" in links else content}
+
+    url = links + store.url("/a")
+    for earlier in (OTHER, OTHER + bytes(400)):
+        put(earlier)
+        with WeightsFile.open(url) as file:
+            assert Path(file.path).read_bytes() == earlier
+        put(CONTENT)
+        loading.scramble(model)
+        yolotf.load_darknet_weights(model, url)
+        assert loading.same(loading.snapshot(model), expected)
+
+
 def endless(store, url):
     """Makes the server name no length and never end; returns a list of the sizes it sent."""
     taken = []

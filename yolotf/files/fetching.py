@@ -47,6 +47,10 @@ _MIN_BYTES_PER_SECOND = 1 << 10
 """Bytes per second; a slower server counts as silent."""
 _PARTIAL_CONTENT = 206
 """HTTP status of a response with the requested range."""
+_CACHES = ("simplecache", "filecache", "blockcache", "cached")
+"""fsspec's links that copy a file to the disk and read the copy later, whatever the store has by
+then; parts of the copy, if the store has a shorter file. A download into memory has no use for
+them."""
 _VERSION_KEYS = (
     *("ETag", "etag", "md5Hash", "generation", "version", "blob_id"),
     *("LastModified", "Last-Modified", "last_modified", "mtime", "created", "modified"),
@@ -151,9 +155,10 @@ class _Fetch:
         self, fsspec: Any, url: str, memory: _Memory, progress: Progress, limits: Limits
     ) -> None:
         self._name = shown_url(url)
-        self._url = url
-        self._url_to_fs = fsspec.core.url_to_fs
-        self._system, self._path = self._url_to_fs(url)
+        self._fsspec = fsspec
+        self._links = [link for link in url.split("::") if link.rstrip(":/") not in _CACHES]
+        self._is_chained = len(self._links) > 1
+        self._open_system(new=self._is_chained)
         self._memory = memory
         self._progress = progress
         self._limits = limits
@@ -182,6 +187,17 @@ class _Fetch:
             self._system.invalidate_cache(self._path)
         self._check_version(before, self._info())
 
+    def _open_system(self, *, new: bool) -> None:
+        """Finds the file system of the URL; with `new`, one with the settings of now.
+
+        fsspec keeps its instances, and new ones of a chain hold on to kept ones of its links.
+        """
+        options: dict[str, dict[str, bool]] = {}
+        for link in self._links if new else ():
+            if protocol := self._fsspec.core.split_protocol(link)[0]:
+                options[protocol] = {"skip_instance_cache": True}
+        self._system, self._path = self._fsspec.core.url_to_fs("::".join(self._links), **options)
+
     def _first_info(self) -> dict[str, Any]:
         """Returns what the store says about the object now.
 
@@ -195,9 +211,9 @@ class _Fetch:
         except _RefusedError:
             raise
         except Exception:
-            if self._is_http:
+            if self._is_http or self._is_chained:
                 raise
-        self._system, self._path = self._url_to_fs(self._url, skip_instance_cache=True)
+        self._open_system(new=True)
         return self._info()
 
     def _info(self) -> dict[str, Any]:
