@@ -111,6 +111,12 @@ AS_ONE = [
     "10,14,23,27,37,58 # a, b",
     "10,14,23,27,37,58;",
 ]
+# Lists that are too short and end in commas, and what both read.
+SHORT = {
+    "10,14,23,27,": ((10, 14, 23, 27, 0, 0.5), (10, 14, 23, 27, 0.5, 0.5)),
+    "10,14,23,27, # a, b,": ((10, 14, 23, 27, 0, 0.5), (10, 14, 23, 27, 0.5, 0.5)),
+    "10,14,23,27,,,,": ((10, 14, 23, 27, 0, 0), (10, 14, 23, 27, 0.5, 0.5)),
+}
 # A list that AlexeyAB's Darknet reads with zeros in it is refused in its dialect.
 WITH_ZEROS = [
     "(10,14),(23,27),(37,58)",
@@ -141,6 +147,30 @@ def test_numbers_of_a_list_in_both_darknets(written):
 def test_lists_that_both_read_alike_are_no_difference(written):
     for dialect in (None, "alexeyab", "hank-ai"):
         assert anchors_of(written, dialect) == (SIX, [])
+
+
+@pytest.mark.parametrize("written", SHORT)
+def test_commas_after_too_few_numbers(written):
+    alexeyab, hank_ai = SHORT[written]
+    assert anchors_of(written, "alexeyab") == (alexeyab, [])
+    assert anchors_of(written, "hank-ai") == (hank_ai, [])
+    read, (warning,) = anchors_of(written)
+    assert read == hank_ai
+    messages.said(warning)
+    text = f"{NET}{CONVOLUTION}{HEAD.replace('10,14, 23,27, 37,58', written)}"
+    for dialect, expected in ((None, hank_ai), ("alexeyab", alexeyab), ("hank-ai", hank_ai)):
+        saved = yolotf.parse_cfg(text, dialect=dialect).to_cfg()
+        for network in in_both_dialects(saved):
+            assert tuple(itertools.chain(*network.heads[0].anchors)) == expected
+
+
+@pytest.mark.parametrize("dialect", [None, "alexeyab", "hank-ai"])
+def test_commas_after_all_numbers_are_no_difference(dialect):
+    """The numbers beyond the second of one anchor count for nothing."""
+    text = f"{NET}{CONVOLUTION}[region]\nanchors=1,2,\nnum=1\nclasses=13\n"
+    network = yolotf.parse_cfg(text, dialect=dialect)
+    assert network.heads[0].anchors == ((1, 2),)
+    assert not any("is read as" in warning for warning in network.warnings)
 
 
 @pytest.mark.parametrize("written", WITH_ZEROS)

@@ -210,6 +210,29 @@ def _read_list(key: str, raw: str, joined: str, dialect: str | None) -> Reading:
     )
 
 
+def anchors_of_alexeyab(anchors: str, num: str) -> str | None:
+    """The anchors that AlexeyAB's Darknet reads, if commas at the end of the list count.
+
+    It reads a 0 after each comma at the end until it has two numbers for each of `num=`
+    (parser.c:531, 693); hank-ai's reads none, and leaves its default, 0.5.
+    """
+    written = anchors.partition("#")[0]
+    numbers = written.rstrip(",")
+    number = _INTEGERS.number.match(num)
+    total = 2 * int(number[0]) if number and len(number[0]) < 10 else 0
+    zeros = min(len(written) - len(numbers), total - numbers.count(",") - 1)
+    return f"{numbers}{zeros * ',0'}" if numbers and zeros > 0 else None
+
+
+def trailing_comma_difference(anchors: str, alexeyab: str) -> str:
+    """How the two forks read a list of anchors that ends in a comma and is too short."""
+    read = anchors.partition("#")[0].rstrip(",")
+    return (
+        f"anchors={shortened(anchors)} is read as {shortened(read)}, as by {_HANK}; {_ALEXEY} "
+        f"reads a 0 after a comma at the end, {shortened(alexeyab)}"
+    )
+
+
 def hank_ai_numbers(key: str, raw: str) -> list[str]:
     """The numbers that hank-ai's Darknet reads from a list; a lone sign or point ends it."""
     syntax = _LISTS[key]

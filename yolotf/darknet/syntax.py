@@ -298,7 +298,23 @@ def read_sections(
             problem = f"more than {limits.options:,} options in [{name[:_SHOWN]}]"
             raise exceeds(problem, line, len(options), limits.options)
     finish()
-    return sections
+    return [_without_last_comma(section, warnings, dialect) for section in sections]
+
+
+def _without_last_comma(section: Section, warnings: Warnings, dialect: str | None) -> Section:
+    """The section without a comma after too few anchors, which the forks read differently."""
+    anchors, num = section.option("anchors"), section.option("num")
+    if anchors is None or not anchors.value.partition("#")[0].endswith(","):
+        return section
+    read = dialects.anchors_of_alexeyab(anchors.value, num.value if num else "1")
+    if read is None:
+        return section
+    if dialect == "alexeyab":
+        return section.with_option("anchors", read)
+    if dialect is None:
+        difference = dialects.trailing_comma_difference(anchors.value, read)
+        warnings.add_reading(anchors.line, difference + _TO_CHOOSE)
+    return section.with_option("anchors", anchors.value.partition("#")[0].rstrip(","))
 
 
 def _check_blanks(stripped: str, line: int, source: str) -> None:
