@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 import yolotf
+from support import helpers
+from support.cfgs import conv, net, section
 from support.messages import said
 from yolotf import evaluation
 from yolotf.cli.commands import main
@@ -347,3 +349,29 @@ def test_clip_cuts_boxes_at_the_image_edge():
             assert getattr(cut, field.name) is getattr(detections, field.name)
     assert detections.xyxy.tolist() == boxes  # as before
     assert len(Detections.of([], [], []).clip((50, 100))) == 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "head"),
+    [
+        (14, section("region", anchors="1,1,2,2", classes=2, coords=4, num=2, softmax=1)),
+        (22, section("Gaussian_yolo", mask="0,1", anchors="9,9,30,30", classes=2, num=2)),
+    ],
+)
+def test_map_of_heads_that_detect_nothing_in_hank_ais_darknet_says_so(filters, head, here, capsys):
+    helpers.write_detector(net(32) + conv(filters) + head)
+    Image.new("RGB", (40, 30)).save("a.png")
+    Path("a.txt").write_text("0 .5 .5 .4 .4\n")
+    Path("list.txt").write_text("a.png\n")
+    Path("a.data").write_text("classes=2\nvalid=list.txt\n")
+    arguments = ["eval", "--data", "a.data", "--cfg", "net.cfg", "--weights", "net.weights"]
+    assert main([*arguments, "--like", "hank-ai"]) == 0
+    said(capsys.readouterr().err)
+    assert main(arguments) == 0
+    assert "hank-ai" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from yolotf._public import public, renamed, warn_caller
+from yolotf.darknet import hank_ai
 from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
@@ -115,6 +116,12 @@ def evaluate(
         pycocotools_classes()
     if like == "hank-ai":
         letter_box = letter_box or False
+        for line, what in hank_ai.heads_without_detections(network.sections):
+            place = network.source if network.name else f"{network.source}:{line}"
+            warn_caller(
+                f"{place}: hank-ai's Darknet {what}; it would print 0 here, and this score is that "
+                "of yolotf's detections"
+            )
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
     options = DetectionOptions(letter_box=letter_box, nms_kind=nms_kind, resize=resize)
     network = options.applied_to(network)
