@@ -217,6 +217,21 @@ def test_missing_and_added_sections_are_described(name: str, tmp_path: Path) -> 
         said(cause.text)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolov2-tiny", "yolov3-tiny", "yolov4-tiny"])
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_size_of_the_last_kernel_is_no_truncation(size: int, name: str, tmp_path: Path) -> None:
+    """The file ends where the smaller kernel does, which a broken transfer hardly would."""
+    network = stock.network(name)
+    before, _, after = network.to_cfg().rpartition("size=1\n")
+    path = edited_cfgs.trained_file(network, tmp_path / "a.weights")
+    edited = cfg.parse_text(f"{before}size={size}\n{after}", source="edited.cfg")
+    (cause,) = diagnose(path, edited).causes
+    assert cause.kind == "layer_shape"
+    assert cause.cfg_line == before.count("\n") + 1
+    said(cause.text)
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.7, 0.95])
 def test_truncated_file_is_truncated_and_not_edited(kept: float, tmp_path: Path) -> None:
     network = stock.network("yolov4-tiny")
