@@ -192,7 +192,7 @@ WEIGHTS = weights_files.content(np.ones(99), header=weights_files.header(64))
         b"",
         b"<!DOCTYPE html><html><title>Not found</title></html>",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
-        gzip.compress(b"picture", mtime=0),
+        pytest.param(gzip.compress(b"picture"), id="gzip"),
         b"404: Not Found",
         WEIGHTS,
         bytes(range(128, 256)) * 9,
