@@ -208,6 +208,41 @@ def globox_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list
     return _write(folder / "coco.json", content)
 
 
+def fiftyone_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """FiftyOne's COCO: labels.json beside the folder data/."""
+    _copied(pictures, folder / "data", None, [])
+    ordered, ids = alphabetical(names)
+    categories = [{"id": k, "name": name, "supercategory": None} for k, name in enumerate(ordered)]
+    content = _instances(pictures, categories, ids, 1, lambda picture: picture.path.name)
+    return _write(folder / "labels.json", content)
+
+
+def split_coco(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """COCO files of users: val.json beside the folder val/."""
+    _copied(pictures, folder / "val", None, [])
+    categories = [{"id": k, "name": name} for k, name in enumerate(names, 1)]
+    ids = [*range(1, len(names) + 1)]
+    content = _instances(pictures, categories, ids, 1, lambda picture: picture.path.name)
+    return _write(folder / "val.json", content)
+
+
+def fiftyone_yolo(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """FiftyOne's YOLOv4 format: images.txt and obj.names beside data/, no data file."""
+    ordered, ids = alphabetical(names)
+    _copied(pictures, folder / "data", folder / "data", ids)
+    listed = "".join(f"data/{picture.path.name}\n" for picture in pictures)
+    (folder / "images.txt").write_text(listed)
+    (folder / "obj.names").write_text("\n".join(ordered))
+    return ["--data", str(folder)]
+
+
+def labelimg(folder: Path, pictures: list[Picture], names: list[str]) -> list[str]:
+    """LabelImg's YOLO: labels and classes.txt beside the images."""
+    _copied(pictures, folder, folder, [*range(len(names))])
+    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    return ["--data", str(folder)]
+
+
 TOOLS: dict[str, Tool] = {
     tool.__name__: tool
     for tool in (
@@ -222,5 +257,9 @@ TOOLS: dict[str, Tool] = {
         roboflow_coco,
         cvat_coco,
         globox_coco,
+        fiftyone_coco,
+        fiftyone_yolo,
+        split_coco,
+        labelimg,
     )
 }

@@ -311,13 +311,17 @@ class _ImageFinder:
 
     def __init__(self, path: Path, images: StrPath | None) -> None:
         self._lookup = Lookup(path)
-        # For annotations/instances_val2017.json: val2017/ or images/val2017/ beside annotations/.
+        # For annotations/instances_val2017.json: val2017/ or images/val2017/ beside annotations/;
+        # for val.json: val/ or images/val/; for FiftyOne's labels.json: data/.
         split = path.stem.rpartition("_")[2]
         above = path.parent.parent
         self._folders = (
             *([Path(images)] if images is not None else []),
             path.parent,
+            path.parent / split,
+            path.parent / "images" / split,
             path.parent / "images",
+            path.parent / "data",
             above / split,
             above / "images" / split,
             above / "images",
