@@ -5,6 +5,7 @@ import json
 import math
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from support.messages import refused, said
 from yolotf import evaluation
 from yolotf.cli.commands import main
 from yolotf.errors import MissingPackageError, YolotfError
+from yolotf.evaluation import darknet_score
+from yolotf.evaluation import labels as labels_module
 from yolotf.images.detections import Detections
 
 NAMES = ("cat", "dog", "cow")
@@ -174,6 +177,47 @@ def test_area_uses_the_precision_before_each_recall_step():
     falling = np.array([1.0, 0.5]), np.array([0.5, 1.0])
     assert evaluation.average_precision(*falling) == pytest.approx(0.5 * 1 + 0.5 * 1)
     assert evaluation.average_precision(np.zeros(0), np.zeros(0)) == 0
+
+
+def test_memory_for_an_image_of_many_labels_is_bounded():
+    rng = np.random.default_rng(1)
+    boxes = rng.uniform(0.01, 0.5, (20_000, 4))
+    labels = np.column_stack([rng.integers(0, 3, 20_000), boxes])
+    rows = np.column_stack([labels[:300, 0], rng.uniform(0.3, 1, 300), boxes[:300]])
+    found = detections(rows, (640, 480))
+    tracemalloc.start()
+    try:
+        score = evaluation.score([found], [picture(labels, difficult=labels)], NAMES)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert score.tp == 300
+    assert peak < 150e6
+
+
+def test_scores_do_not_depend_on_how_many_ious_are_computed_at_once(monkeypatch):
+    rng = np.random.default_rng(2)
+    labels = np.column_stack([rng.integers(0, 3, 40), rng.uniform(0.2, 0.6, (40, 4))])
+    rows = np.column_stack([labels[:, 0], rng.uniform(size=40), labels[::-1, 1:]])
+    score = evaluation.score([detections(rows, (64, 48))], [picture(labels)], NAMES)
+    monkeypatch.setattr(darknet_score, "_IOUS_AT_ONCE", 100)
+    again = evaluation.score([detections(rows, (64, 48))], [picture(labels)], NAMES)
+    assert again.to_dict() == score.to_dict()
+    assert 0 < score.tp < 40
+
+
+def test_a_file_of_more_labels_than_an_image_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(labels_module, "MAX_LABELS", 1000)
+    path = tmp_path / "a.txt"
+    row = "0 .5 .5 .1 .1"
+    path.write_text(f"{row}\n" * labels_module.MAX_LABELS)
+    assert len(labels_module.read_labels(path).truths.classes) == labels_module.MAX_LABELS
+    path.write_text(f"{row} {row}\n" * labels_module.MAX_LABELS)
+    with refused(YolotfError, path=str(path), line=labels_module.MAX_LABELS // 2 + 1):
+        labels_module.read_labels(path)
+    path.write_text(" " * (labels_module.MAX_LABELS_BYTES + 1))
+    with refused(OSError):
+        labels_module.read_labels(path)
 
 
 def test_empty_detections_and_empty_labels_have_a_score():

@@ -102,8 +102,9 @@ def _as_tuple(value: str | None) -> tuple[str, ...]:
 def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
     """Returns the options; the first of each key counts, as in Darknet (option_list.c)."""
     options: dict[str, str] = {}
+    repeated: set[str] = set()
     notes = []
-    lines = opening.read_lines(path, max_bytes=opening.MAX_LIST_BYTES, kind="a data file")
+    lines = opening.read_lines(path, max_bytes=opening.MAX_NAMES_BYTES, kind="a data file")
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text[0] in "#;":
@@ -116,7 +117,8 @@ def _read_options(path: StrPath) -> tuple[dict[str, str], tuple[str, ...]]:
                 path=os.fspath(path),
                 line=number,
             )
-        if options.setdefault(key, value) != value:
+        if options.setdefault(key, value) != value and key not in repeated:
+            repeated.add(key)
             notes.append(
                 f"{os.fspath(path)}: line {number} sets {key} again; the first, {options[key]}, "
                 "counts, as in Darknet"

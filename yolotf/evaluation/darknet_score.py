@@ -6,7 +6,7 @@ quirks, so that the numbers agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,8 @@ _Floats = npt.NDArray[np.float32]
 
 SCORE = 0.005
 """The lowest score that Darknet's evaluation considers (detector.c:1005)."""
+_IOUS_AT_ONCE = 1 << 20
+"""IoUs to compute at once: some 50 MB of memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,20 +293,22 @@ class _Tally:
             )
         np.add.at(self.truths, truths.classes, 1)
         boxes = relative(detections.xyxy, size)
-        overlaps = iou(boxes, truths.boxes)
-        difficult_overlaps = iou(boxes, difficult.boxes)
         claimed: set[int] = set()
-        for box, (class_id, value) in enumerate(
-            zip(detections.classes, detections.scores, strict=True)
+        for class_id, value, overlaps, difficult_overlaps in zip(
+            detections.classes,
+            detections.scores,
+            _rows_of_ious(boxes, truths.boxes),
+            _rows_of_ious(boxes, difficult.boxes),
+            strict=True,
         ):
             if not value > SCORE:
                 continue
-            ious = np.where(truths.classes == class_id, overlaps[box], np.float32(-1))
+            ious = np.where(truths.classes == class_id, overlaps, np.float32(-1))
             best = int(ious.argmax()) if len(ious) else -1
             if best >= 0 and not ious[best] > self.iou_threshold:
                 best = -1
             is_difficult = (difficult.classes == class_id) & (
-                difficult_overlaps[box] > self.iou_threshold
+                difficult_overlaps > self.iou_threshold
             )
             if best >= 0 or not is_difficult.any():
                 self.scores.append(float(value))
@@ -333,6 +337,13 @@ def relative(xyxy: _Floats, size: tuple[int, int]) -> _Floats:
     columns = (left + right) / 2 / width, (top + bottom) / 2 / height
     boxes = np.stack([*columns, (right - left) / width, (bottom - top) / height], 1)
     return boxes.astype(np.float32)
+
+
+def _rows_of_ious(boxes: _Floats, labels: _Floats) -> Iterator[_Floats]:
+    """Yields the IoUs of each box with all labels; keeps those of a few boxes in memory."""
+    step = max(1, _IOUS_AT_ONCE // max(1, len(labels)))
+    for start in range(0, len(boxes), step):
+        yield from iou(boxes[start : start + step], labels)
 
 
 def iou(a: _Floats, b: _Floats) -> _Floats:

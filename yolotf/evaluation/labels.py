@@ -110,6 +110,11 @@ def find_labels(image: StrPath, like: Fork = "alexeyab") -> Path | None:
     return next((place for place in places if place.exists() and not place.is_dir()), None)
 
 
+MAX_LABELS_BYTES = 16 << 20
+"""Maximum bytes of a label file."""
+MAX_LABELS = 100_000
+"""Maximum boxes of an image; data sets of crowds have up to 13,000. Scoring an image takes time in
+proportion to their number times that of the detections."""
 _PIXELS = 2.0
 """From here on a coordinate is in pixels: a box may exceed its image a little, but not twofold."""
 
@@ -139,7 +144,7 @@ def read_labels(path: StrPath, classes: int | None = None) -> Labels:
     """
     rows: list[list[float]] = []
     polygons = 0
-    lines = opening.read_lines(path, max_bytes=opening.MAX_LIST_BYTES, kind="a file of labels")
+    lines = opening.read_lines(path, max_bytes=MAX_LABELS_BYTES, kind="a file of labels")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -164,6 +169,13 @@ def read_labels(path: StrPath, classes: int | None = None) -> Labels:
                 line=number,
             )
         rows += boxes
+        if len(rows) > MAX_LABELS:
+            raise YolotfError(
+                f"{os.fspath(path)}: more than {MAX_LABELS:,} labels, at line {number}; an image "
+                "has fewer, so this is not its label file",
+                path=os.fspath(path),
+                line=number,
+            )
     table = np.array(rows, np.float64).reshape(-1, 5)
     truths = Truths(table[:, 0].astype(np.int64), table[:, 1:].astype(np.float32))
     return Labels(truths, polygons)

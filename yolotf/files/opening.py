@@ -17,9 +17,9 @@ from yolotf.files.paths import StrPath
 from yolotf.files.urls import shown_url, url_of
 
 MAX_NAMES_BYTES = 16 << 20
-"""Maximum bytes of a file of class names or a class tree; 9,418 classes take 200 kB."""
+"""Maximum bytes of a data file, of class names or of a class tree; 9,418 classes take 200 kB."""
 MAX_LIST_BYTES = 1 << 30
-"""Maximum bytes of a list of images, a label file or a data file."""
+"""Maximum bytes of a list of images."""
 MAX_JSON_BYTES = 4 << 30
 """Maximum bytes of a COCO file; the largest public one has 2 GB."""
 
