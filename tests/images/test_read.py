@@ -1,7 +1,9 @@
 """Reading images: every accepted source, and the values that are refused."""
 
+import contextlib
 import gzip
 import io
+import itertools
 import sys
 
 import numpy as np
@@ -220,6 +222,67 @@ def test_decompression_bomb_is_refused(monkeypatch, tmp_path):
     Image.fromarray(PIXELS).save(path)
     with messages.refused(OSError):
         open_picture(path)
+
+
+def as_bytes(image, kind, **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def fits(bits):
+    cards = ["SIMPLE  =                    T", f"BITPIX  = {8:20}", f"NAXIS   = {0:20}", "END"]
+    table = ["XTENSION= 'BINTABLE'", f"BITPIX  = {8:20}", f"NAXIS   = {2:20}", f"NAXIS1  = {8:20}"]
+    table += [f"NAXIS2  = {1:20}", f"PCOUNT  = {0:20}", f"GCOUNT  = {1:20}", f"TFIELDS = {1:20}"]
+    table += ["ZIMAGE  =                    T", "ZCMPTYPE= 'GZIP_1  '", f"ZBITPIX = {bits:20}"]
+    table += [f"ZNAXIS  = {2:20}", f"ZNAXIS1 = {8:20}", f"ZNAXIS2 = {8:20}", "END"]
+    headers = ["".join(card.ljust(80) for card in part) for part in (cards, table)]
+    return "".join(f"{header:2880}" for header in headers).encode() + bytes(2880)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    # Pillow itself limits the pixels in an ICO or ICNS that the caller has opened with it.
+    [*itertools.product(["ICO", "ICNS", "FITS"], ["path", "bytes", "file"]), ("FITS", "pillow")],
+)
+def test_format_whose_header_does_not_bound_the_pixels_is_refused(kind, form, tmp_path):
+    image = Image.new("RGB", (32, 32))
+    content = fits(8) if kind == "FITS" else as_bytes(image, kind)
+    path = tmp_path / "a.png"  # whatever its name says
+    path.write_bytes(content)
+    with contextlib.ExitStack() as stack:
+        given = {
+            "path": lambda: path,
+            "bytes": lambda: content,
+            "file": lambda: stack.enter_context(path.open("rb")),
+            "pillow": lambda: stack.enter_context(Image.open(path)),
+        }[form]()
+        with messages.refused(OSError):
+            open_picture(given)
+
+
+def with_scans(count, mode="L"):
+    """Returns a progressive JPEG with its last scan repeated until it has `count` scans."""
+    noise = np.random.default_rng(3).integers(0, 256, (24, 24), dtype=np.uint8)
+    content = as_bytes(Image.fromarray(noise).convert(mode), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    end = content.rindex(b"\xff\xd9")
+    missing = count - content.count(b"\xff\xda")
+    return content[:end] + content[last:end] * missing + content[end:]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_of_more_scans_than_encoders_write_is_refused(mode, tmp_path):
+    thumbnail = Image.Exif()
+    thumbnail[0x927C] = b"\xff\xda" * 200  # in a segment, not a scan
+    most = with_scans(100, mode)
+    assert open_picture(most).size == (24, 24)
+    content = with_scans(101, mode)
+    for given in (content, Image.open(io.BytesIO(content)), content[:-2]):
+        with messages.refused(OSError):
+            open_picture(given)
+    exif = as_bytes(Image.open(io.BytesIO(most)), "JPEG", progressive=True, exif=thumbnail)
+    assert open_picture(exif + content).size == (24, 24)  # data behind the end does not count
 
 
 def test_image_larger_than_memory_is_refused():

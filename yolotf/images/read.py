@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -335,23 +336,68 @@ def _check_pixels(image: Image.Image, name: str, most: int | None) -> None:
         )
 
 
-def _check_format(image: Image.Image, name: str) -> None:
-    """Raises ProgramError, before it is decoded, for an image that is itself a program.
+_MAX_SCANS = 100
+"""Maximum scans of a progressive JPEG: cjpeg writes no more (libjpeg's rdswitch.c), and usual are
+10. A scan of a few bytes takes the time for the whole image."""
+_NESTED = "{} holds an image of another format, of any size; convert it to PNG"
+_REFUSED_FORMATS = {
+    # Pillow runs Ghostscript for it, and PostScript may run forever.
+    "EPS": "EPS is a program in PostScript, not pixels; convert it to PNG",
+    **{name: _NESTED.format(name) for name in ("BLP", "ICNS", "ICO", "IPTC")},
+}
+"""Pillow's names of formats whose header says nothing about the time and memory for decoding."""
+_ICO = b"\0\0\1\0"
 
-    Pillow runs Ghostscript for EPS, and PostScript may run forever.
-    """
-    if image.format == "EPS":
-        raise ProgramError(
-            printable(f"{name}: EPS is a program in PostScript, not pixels; convert it to PNG")
-        )
+
+def _check_format(image: Image.Image, name: str) -> None:
+    """Raises UnboundedError, before it is decoded, for an image of unbounded costs."""
+    if reason := _REFUSED_FORMATS.get(image.format or ""):
+        raise UnboundedError(printable(f"{name}: {reason}"))
+    if any(tile.codec_name == "fits_gzip" for tile in getattr(image, "tile", ())):
+        reason = "compressed FITS is decoded pixel by pixel in Python; convert it to PNG"
+        raise UnboundedError(printable(f"{name}: {reason}"))
+    if image.format in ("JPEG", "MPO") and "progressive" in image.info:
+        scans = _scans(image)
+        if scans > _MAX_SCANS:
+            raise UnboundedError(
+                printable(
+                    f"{name}: a JPEG of {scans:,} scans, at most {_MAX_SCANS} are decoded; save it "
+                    "anew"
+                )
+            )
+
+
+def _scans(image: Image.Image) -> int:
+    """Returns the number of scans of a JPEG that is not decoded yet."""
+    file: BinaryIO | None = getattr(image, "fp", None)
+    if file is None:  # closed by the caller: cannot be decoded
+        return 0
+    position = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(position)
+    scans, place = 0, 2
+    while marker := _MARKER.search(content, place):
+        code = content[marker.start() + 1]
+        if code == _END_OF_IMAGE:
+            break
+        scans += code == _START_OF_SCAN
+        place = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return scans
+
+
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""A marker of a JPEG that has a length, or ends the image; others are within the data of scans."""
+_END_OF_IMAGE = 0xD9
+_START_OF_SCAN = 0xDA
 
 
 class TooLargeError(OSError):
     """An image with too many pixels."""
 
 
-class ProgramError(OSError):
-    """An image in a format that takes a program to draw."""
+class UnboundedError(OSError):
+    """An image whose size says nothing about the time and memory for decoding it."""
 
 
 def _decoded(
@@ -366,7 +412,7 @@ def _decoded(
             _check_pixels(image, name, max_pixels)
             _warn_of_frames(image, name)
             return _upright(image, ours=True)
-    except (TooLargeError, ProgramError, MissingPackageError):
+    except (TooLargeError, UnboundedError, MissingPackageError):
         raise
     except OSError as error:
         if error.strerror:  # from the system: no such file, and so on
@@ -397,15 +443,18 @@ def _identified(source: BinaryIO, name: str) -> Image.Image:
 
     Raises:
         MissingPackageError: the image is HEIC, and pillow-heif is not installed.
+        UnboundedError: the image is an ICO.
         OSError: Pillow does not recognise the format.
     """
     from PIL import Image, UnidentifiedImageError  # imported lazily: keeps `import yolotf` fast
 
+    start = source.read(12)
+    source.seek(0)
+    if start.startswith(_ICO):  # Pillow decodes it while it opens it
+        raise UnboundedError(printable(f"{name}: {_REFUSED_FORMATS['ICO']}"))
     try:
         return Image.open(source)
     except UnidentifiedImageError:
-        source.seek(0)
-        start = source.read(12)
         source.seek(0)
         if start[4:8] != b"ftyp" or start[8:] not in _HEIF_BRANDS:
             raise
