@@ -1,6 +1,7 @@
 """The public names, and the names that arguments and attributes had before."""
 
 import inspect
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import yolotf
 from support.messages import refused, warned
 from yolotf import evaluation
 from yolotf._public import also_named, renamed, renamed_attributes
+from yolotf.cli import commands as cli
 from yolotf.darknet.coco import COCO_NAMES
 from yolotf.runtime.decoding import Decoder
 
@@ -30,6 +32,16 @@ def test_stub_reference_and_dir_agree():
     pages = set(re.findall(r"^::: yolotf\.(\w+)$", reference, re.MULTILINE))
     assert pages - {"errors", "progress"} == named - errors
     assert set(yolotf.__all__) == (named | {"__version__"}) - {"detect_dataset"}
+
+
+@pytest.mark.slow
+def test_the_environment_is_what_doctor_prints(capsys):
+    environment = yolotf.environment()
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out == f"{environment}\n"
+    assert cli.main(["doctor", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == environment.to_dict()
+    assert {"yolotf", "tensorflow", "writing", "detecting", "engines"} <= set(environment.topics)
 
 
 @renamed(old="new")
@@ -123,7 +135,7 @@ def test_the_advice_names_what_each_function_takes(class_counts):
         yolotf.load_darknet_weights(model, folder / "3.weights")
     message = str(caught.value)
     assert "--classes" not in message
-    call = re.search(r"pass network=(yolotf\.network\(.*?\)) to load all layers", message)[1]
+    call = re.search(r"load all layers .*, network=(yolotf\.network\(.*?\))\)", message)[1]
     advised = eval(call, {"yolotf": yolotf})
     report = yolotf.load_darknet_weights(model, folder / "3.weights", network=advised)
     assert len(report.skipped) == 2  # the convolutions before the heads

@@ -37,7 +37,8 @@ def check_heads(network: Network) -> None:
     if not network.heads:
         raise UnsupportedSectionError(
             f"{network.source}: no detection head; [yolo], [Gaussian_yolo], [region] or "
-            "[detection] is needed to find boxes; for a classifier use yolotf.Classifier",
+            "[detection] is needed to find boxes; for a classifier use yolotf.Classifier, or "
+            "yolotf classify",
             source=network.source,
         )
     counts = [head.classes for head in network.heads]

@@ -121,6 +121,20 @@ class Network:
         return counts.pop() if len(counts) == 1 else None
 
     @property
+    def class_layer(self) -> Layer | None:
+        """The last layer of a classifier with `filters=` or `output=`, its number of classes.
+
+        None for a network with heads, and for one that ends in a section whose channels depend on
+        its inputs, such as `[shortcut]`.
+        """
+        layers = [layer for layer in self.layers if not layer.only_trains]
+        layer = None if self.heads or not layers else layers[-1]
+        while layer is not None and (layer.passes_classes or layer.normalizes_classes):
+            before = layer.inputs[0]
+            layer = None if before == NETWORK_INPUT else self.layers[before]
+        return layer if layer is not None and layer.sets_channels else None
+
+    @property
     def convolutions_of_heads(self) -> tuple[tuple[Convolutional, Head], ...]:
         """(convolution, head) for each head whose classes set the filters of its convolution."""
         pairs = ((head.convolution(self), head) for head in self.heads)
@@ -182,10 +196,11 @@ class Network:
         """The same network for another number of classes.
 
         Sets `classes=` in every head and `filters=` in the convolution before it, as Darknet's
-        documentation says.
+        documentation says; without heads, `filters=` or `output=` of the `class_layer`.
 
         Raises:
-            CfgError: a head does not follow a convolution directly.
+            CfgError: a head does not follow a convolution directly, or there are no heads and no
+                `class_layer`.
         """
         if classes < 1:
             raise CfgError(
@@ -206,6 +221,15 @@ class Network:
             sections[head.index + 1] = head.section.with_option("classes", classes)
             filters = before.section.with_option("filters", head.filters_for(classes))
             sections[before.index + 1] = filters
+        if not self.heads:
+            layer = self.class_layer
+            if layer is None or layer.channels_key is None:
+                raise CfgError(
+                    f"{self.source}: neither a head nor a last layer with filters= or output=, so "
+                    "its class count cannot be changed; edit the cfg",
+                    source=self.source,
+                )
+            sections[layer.index + 1] = layer.section.with_option(layer.channels_key, classes)
         return self._resolved_again(sections)
 
     @property

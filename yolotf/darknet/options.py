@@ -75,7 +75,7 @@ class Options:
             if max_digits is not None and len(number) > max_digits and not _too_wide(number):
                 raise self.fail(
                     f"{key}={number[:20]}... is a number of {len(number):,} characters, more than "
-                    f"{max_digits:,}; pass limits= to lift this",
+                    f"{max_digits:,}; to lift this, pass limits= to parse_cfg",
                     key,
                     found=len(number),
                     limit=max_digits,

@@ -240,7 +240,7 @@ class Resolver:
         if limit is not None and self._references > limit:
             raise options.fail(
                 f"{key}= and those before it name {self._references:,} layers, more than "
-                f"{limit:,}; pass limits= to lift this",
+                f"{limit:,}; to lift this, pass limits= to parse_cfg",
                 key,
                 found=self._references,
                 limit=limit,

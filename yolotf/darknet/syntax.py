@@ -25,7 +25,7 @@ NET_NAMES = ("net", "network")
 _COMMENT = re.compile("[#;]")
 # utils.c:424, strip()
 _DROPPED = str.maketrans("", "", " \t\r")
-_TO_CHOOSE = "; pass dialect= to choose"
+_TO_CHOOSE = "; to choose, pass dialect=, or --dialect"
 _SHOWN = 60
 """How many characters of a cfg a message quotes at most."""
 
@@ -161,7 +161,7 @@ def _refuse_size(size: int, limits: Limits, name: str) -> None:
     if limits.size_bytes is not None and size > limits.size_bytes:
         raise CfgError(
             f"{name}: {size:,} bytes, a cfg has at most {limits.size_bytes:,}; is it the weights "
-            "file? pass the cfg, or limits= to lift this",
+            "file? pass the cfg, or, to lift this, limits= to parse_cfg",
             source=name,
             found=size,
             limit=limits.size_bytes,
@@ -234,7 +234,7 @@ def read_sections(
 
     def exceeds(problem: str, line: int, count: int, limit: int) -> CfgError:
         return CfgError(
-            f"{source}: {problem}; line {line}; pass limits= to lift this",
+            f"{source}: {problem}; line {line}; to lift this, pass limits= to parse_cfg",
             source=source,
             line=line,
             found=count,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+from yolotf.darknet.python_call import python_call
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis.causes import Finding
 from yolotf.diagnosis.edit import Edit
 from yolotf.diagnosis.target import Case, Place
+from yolotf.text import plural
 
 
 def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
@@ -38,12 +40,21 @@ def class_count(case: Case, classes: int, other_networks: str) -> Finding:
             f"{' or '.join(map(str, filters))} in "
             f"{case.subject.lines((before, 'filters') for before, _ in heads)}"
         )
+    training = ""
+    is_of_model = case.subject.has_lines and not any(head.line for head in network.heads)
+    if network.heads and network.classes is not None and not is_of_model:
+        training = (
+            f"to train with {plural(network.classes, 'class', 'classes')}, load all layers but "
+            "those right before the heads, yolotf.load_darknet_weights(model, file, "
+            f"network={python_call(network, classes)})"
+        )
     return findings.ClassCount(
         path=case.file.name,
         file=classes,
         model=network.classes,
         source=case.subject.source,
         remedy=remedy,
+        training=training,
         other_networks=other_networks,
     )
 
@@ -51,13 +62,22 @@ def class_count(case: Case, classes: int, other_networks: str) -> Finding:
 def classifier_classes(case: Case, edit: Edit) -> Finding:
     """Returns the cause for another number of classes of a network without heads."""
     subject, classes = case.subject, edit.file[0]
-    layer = subject.network.layers[edit.layer]
+    network = subject.network
+    layer = network.layers[edit.layer]
     key = layer.channels_key or "filters"
-    if not subject.has_lines:
-        remedy = ""
-    elif subject.line(layer):
+    line = subject.line(layer)
+    is_of_model = subject.has_lines and not line
+    takes_classes = network.class_layer is layer and not is_of_model
+    remedy = training = ""
+    if takes_classes:
+        training = (
+            f"to train with {plural(edit.model[0], 'class', 'classes')}, load the other layers, "
+            "yolotf.load_darknet_weights(model, file, "
+            f"network={python_call(network, classes)}, skip_mismatch=True)"
+        )
+    if line:
         remedy = f"set {key}={classes} in {subject.at(layer, key)}"
-    else:
+    elif is_of_model:
         remedy = f"build the model with {classes} outputs in {subject.where(layer.index)}"
     return findings.ClassCount(
         path=case.file.name,
@@ -65,7 +85,8 @@ def classifier_classes(case: Case, edit: Edit) -> Finding:
         model=edit.model[0],
         source=subject.source,
         remedy=remedy,
-        argument=None if remedy else findings.TAKES_CLASSES,
+        training=training,
+        argument=findings.TAKES_CLASSES if takes_classes else None,
     )
 
 

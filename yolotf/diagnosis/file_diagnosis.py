@@ -17,7 +17,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.stock import as_network
 from yolotf.diagnosis import layer_table, not_weights, summary_lines
-from yolotf.diagnosis.causes import ClassCount, Finding
+from yolotf.diagnosis.causes import TAKES_CLASSES, ClassCount, Finding
 from yolotf.diagnosis.layer_table import Divergence, LayerRow
 from yolotf.diagnosis.report import Document
 from yolotf.diagnosis.target import Place, Subject
@@ -150,15 +150,17 @@ class Diagnosis:
         for warning in self.warnings:
             yield "warning", warning.text
 
-    def with_argument(self, argument: str) -> Diagnosis:
-        """Returns the diagnosis with the advice for a caller that takes no `classes`.
+    def with_argument(self, argument: str | None = None) -> Diagnosis:
+        """Returns the diagnosis with the advice for a function that does not train.
 
         Args:
-            argument: what to pass or call in place of `classes={classes}`.
+            argument: what to pass or call for the file's number of classes, `{classes}`; None for
+                a function that takes `classes`.
         """
+        argument = argument or TAKES_CLASSES
         causes = tuple(
-            replace(cause, argument=argument)
-            if isinstance(cause, ClassCount) and cause.argument
+            replace(cause, argument=argument if cause.argument else None, training="")
+            if isinstance(cause, ClassCount)
             else cause
             for cause in self.causes
         )

@@ -21,6 +21,11 @@ from yolotf.weights.catalog import Match
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Run
 
+_TRAINED_CFG = (
+    "use the cfg it was trained with; to load the other layers, pass that cfg as network=, and "
+    "skip_mismatch=True, to load_darknet_weights"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
@@ -159,8 +164,7 @@ class Edited(Explanation):
                 edit.layer,
                 f"is not in the file: {subject.source} has one layer more than the network the "
                 "file was trained with",
-                "remove it, or use the cfg it was trained with; to load the other layers, pass "
-                "skip_mismatch=True to load_darknet_weights",
+                f"remove it, or {_TRAINED_CFG}",
                 -edit.model[0],
                 change="added",
             )
@@ -172,8 +176,7 @@ class Edited(Explanation):
             case,
             before,
             f"the file has one layer more than {subject.source}, {where}: {edit.description}",
-            "add it, or use the cfg it was trained with; to load the other layers, pass "
-            "skip_mismatch=True to load_darknet_weights",
+            f"add it, or {_TRAINED_CFG}",
             edit.file[0],
             change="missing",
         )

@@ -177,7 +177,7 @@ def check_holds_all_layers(file: WeightsFile, network: Network, kind: str) -> No
         raise errors.HeaderError(diagnosis.summary(), **error.facts, diagnosis=diagnosis) from None
     expected = file_layout.size_bytes(network, header.size_bytes)
     if file.size_bytes < expected and kind != ".safetensors":
-        diagnosis = diagnose(file, network)
+        diagnosis = diagnose(file, network).with_argument()
         raise errors.SizeMismatchError(
             diagnosis.summary(),
             path=file.name,

@@ -182,7 +182,7 @@ def _check_outputs(
         raise errors.YolotfError(
             f"{conversion.network.source}: the {precision} outputs differ too much from the float "
             f"model's: correlation {listed}, but at least {MIN_CORRELATION} is required; "
-            f"{change}, or pass allow_inaccurate (--allow-inaccurate)",
+            f"{change}, or pass allow_inaccurate=True, or --allow-inaccurate",
             source=conversion.network.source,
             correlations=correlations,
         )

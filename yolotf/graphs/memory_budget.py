@@ -22,7 +22,7 @@ from yolotf.darknet import cfg, graph_checks
 from yolotf.errors import OutOfMemoryError
 from yolotf.graphs import sections as sections  # registers the footprints
 from yolotf.graphs.lowering import Footprint, footprint
-from yolotf.graphs.tf_errors import input_text
+from yolotf.graphs.tf_errors import input_text, smaller_advice
 from yolotf.text import size_text
 
 _FLOAT_BYTES = 4
@@ -123,7 +123,7 @@ class RunMemory:
         if taken is not None:
             text += f" and has taken {size_text(taken)}"
         return OutOfMemoryError(
-            f"{text}; pass a smaller size{' or batch' * (batch > 1)}",
+            f"{text}; {smaller_advice(batch)}",
             source=self.network.source,
             input_size=(height, width),
             batch=batch,

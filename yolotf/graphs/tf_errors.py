@@ -51,7 +51,9 @@ def refusal(
             for extent in shape:
                 needed *= extent
             allocation = f"a tensor of {shape}, {size_text(needed)},"
-        text = f"{start}TensorFlow finds no memory for {allocation}{subject}; {_advice(batch)}"
+        text = (
+            f"{start}TensorFlow finds no memory for {allocation}{subject}; {smaller_advice(batch)}"
+        )
         return OutOfMemoryError(text, **facts, needed=needed, allowed=None)
     first_line = message.strip().partition("\n")[0]
     reason = " ".join(_NOISE.sub("", first_line).split()).rstrip(" .")
@@ -62,7 +64,8 @@ def refusal(
 def out_of_memory(network: cfg.Network, batch: int | None) -> OutOfMemoryError:
     """Returns the error for a failed allocation of unknown size."""
     return OutOfMemoryError(
-        f"{network.source}: there is no memory left{_subject(network, batch)}; {_advice(batch)}",
+        f"{network.source}: there is no memory left{_subject(network, batch)}; "
+        f"{smaller_advice(batch)}",
         **_facts(network, batch),
         needed=None,
         allowed=None,
@@ -145,5 +148,10 @@ def input_text(network: cfg.Network) -> str:
     return f"an input of {width:,}x{height:,}"
 
 
-def _advice(batch: int | None) -> str:
-    return "pass a smaller size or batch" if batch and batch > 1 else "pass a smaller size"
+def smaller_advice(batch: int | None) -> str:
+    """Returns what to do where memory ends; `Detector` takes its size from the network."""
+    size = "give the network a smaller size=, or --size"
+    is_batch = batch is not None and batch > 1
+    return (
+        f"{size}; or run fewer images at once, batch_size=, or --batch-size" if is_batch else size
+    )

@@ -36,7 +36,7 @@ def head_of(network: cfg.Network) -> ClassifierHead:
         head = network.heads[0]
         raise UnsupportedSectionError(
             f"{network.source}: the network is a detector, with {network.where(head)}; "
-            "use yolotf.Detector",
+            "use yolotf.Detector, or yolotf detect",
             source=network.source,
             section=head.type,
             layer=head.index,

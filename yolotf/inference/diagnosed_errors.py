@@ -33,9 +33,7 @@ def with_diagnosis(
         return error
     from yolotf.diagnosis import diagnose  # lazy: takes 0.1 s and is only needed on failure
 
-    diagnosis = diagnose(file, network)
-    if argument is not None:
-        diagnosis = diagnosis.with_argument(argument)
+    diagnosis = diagnose(file, network).with_argument(argument)
     facts = {**error.facts, "diagnosis": diagnosis}
     explains = diagnosis.causes and error.is_about_file
     return type(error)(diagnosis.summary() if explains else error.message, **facts)

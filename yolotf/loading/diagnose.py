@@ -14,6 +14,7 @@ import numpy as np
 from yolotf._public import public
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.dialects import Dialect
+from yolotf.darknet.python_call import python_call
 from yolotf.diagnosis import causes as findings
 from yolotf.diagnosis import file_diagnosis
 from yolotf.diagnosis.file_diagnosis import Diagnosis
@@ -90,6 +91,8 @@ def diagnose(
                 if job.is_part(model, file):
                     diagnosis = replace(diagnosis, causes=(), first_divergence=None)
                 diagnosis = _of_a_part(diagnosis, model)
+                if classes is None:
+                    diagnosis = _with_advice_for_models(diagnosis, model)
     except OSError as error:
         return file_diagnosis.unreadable(weights, error, _compared(model, None, classes))
     return _with_bare_kernels(_with_differences(diagnosis, model), model)
@@ -112,9 +115,7 @@ def _with_bare_kernels(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     try:
         readings(model)
     except ModelMismatchError as error:
-        cause = findings.Unknown(
-            path=diagnosis.path, problem=error.message, remedy="pass skip_mismatch=True"
-        )
+        cause = findings.Unknown(path=diagnosis.path, problem=error.message, remedy=_SKIPPING)
         return replace(diagnosis, causes=(*diagnosis.causes, cause))
     return diagnosis
 
@@ -142,9 +143,7 @@ def with_diagnosis(
     if about_file and source is None:
         diagnosis = _with_advice_for_models(_of_a_part(diagnosis, model), model)
     elif source is not None:
-        diagnosis = diagnosis.with_argument(
-            f"pass network={_python_expression(network, '{classes}')}"
-        )
+        diagnosis = diagnosis.with_argument(f"pass network={python_call(network, '{classes}')}")
     # The message of a pairing says more about the two sides than their sizes do.
     is_pairing = "untouched" in error.facts
     separable = differences.separable_layers(model) if network_of(model) is None else []
@@ -165,19 +164,23 @@ def _with_advice_for_models(diagnosis: Diagnosis, model: Any) -> Diagnosis:
     causes = []
     for cause in diagnosis.causes:
         if isinstance(cause, findings.ClassCount) and cause.argument:
-            trained = _python_expression(network, str(cause.file))
+            trained = python_call(network, cause.file)
             advice = f"build the model with {plural(cause.file, 'class', 'classes')}"
             if is_ours:
                 advice += f", yolotf.build_model({trained})"
+            training = ""
             if not network.heads:
-                advice += "; or pass skip_mismatch=True to load the other layers"
+                training = (
+                    "load the other layers, yolotf.load_darknet_weights(model, file, "
+                    f"network={trained}, skip_mismatch=True)"
+                )
             elif is_ours or network.name is not None:
                 kept = "the model" if cause.model is None else f"its {cause.model}"
-                advice += (
-                    f"; or keep {kept} and pass network={trained} to load all layers but those "
-                    "right before its heads"
+                training = (
+                    f"keep {kept} and load all layers but those right before its heads, "
+                    f"yolotf.load_darknet_weights(model, file, network={trained})"
                 )
-            cause = replace(cause, argument=advice)
+            cause = replace(cause, argument=advice, training=training)
         causes.append(cause)
     return replace(diagnosis, causes=tuple(causes))
 
@@ -211,8 +214,8 @@ def _cause_in_model(
                     where=f"layer {skipped.name}",
                     problem=f"is {skipped.model_shape} in the model, "
                     f"{diagnosis.subject.where(layer.index)} has {skipped.file_shape} for it",
-                    remedy=f"build the model with {skipped.file_shape} there, or pass "
-                    "skip_mismatch=True to load the other layers",
+                    remedy=f"build the model with {skipped.file_shape} there, or "
+                    f"{_SKIPPING} to load the other layers",
                 )
     return findings.Unknown(path=diagnosis.path, problem=problem, remedy=remedy)
 
@@ -250,8 +253,8 @@ class PartOfNetwork(findings.OtherArchitecture):
     def fix(self) -> str:
         """Build the whole network, or load the layers that match."""
         return (
-            f"build the whole network, yolotf.build_model({self.network}); or pass "
-            f"skip_mismatch=True and network={self.network} to load the layers that match"
+            f"build the whole network, yolotf.build_model({self.network}); or {_SKIPPING} and "
+            f"network={self.network} to load the layers that match"
         )
 
 
@@ -289,7 +292,7 @@ def _cause_of_a_part(diagnosis: Diagnosis, model: Any) -> findings.Finding | Non
             floats=diagnosis.floats,
             contents=f"{structure.unit_counts()}, {structure.floats} floats",
             shared=shared,
-            network=_python_expression(network),
+            network=python_call(network),
         )
     far_apart = layout.FLOAT_BYTES * abs(diagnosis.floats - structure.floats) > _FAR_APART
     if few_layers and far_apart and all(map(_only_says_size, diagnosis.causes)):
@@ -301,23 +304,14 @@ def _cause_of_a_part(diagnosis: Diagnosis, model: Any) -> findings.Finding | Non
             ),
             remedy=(
                 "build the whole network from the cfg it was trained with, "
-                "yolotf.build_model(yolotf.parse_cfg('yours.cfg')); or pass skip_mismatch=True and "
+                f"yolotf.build_model(yolotf.parse_cfg('yours.cfg')); or {_SKIPPING} and "
                 "network='yours.cfg' to load the layers that match"
             ),
         )
     return None
 
 
-def _python_expression(network: cfg.Network, classes: str | None = None) -> str:
-    """Returns a Python expression for the network, with another number of classes if given."""
-    if network.name is None:
-        of_file = f"yolotf.parse_cfg({network.source!r})"
-        return of_file if classes is None else f"{of_file}.with_classes({classes})"
-    if classes is None:
-        classes = None if network.classes is None else str(network.classes)
-    given = "" if classes is None else f", classes={classes}"
-    return f"yolotf.network({network.name!r}{given})"
-
+_SKIPPING = "call load_darknet_weights with skip_mismatch=True"
 
 _WHY_NO_PART = (
     "a .weights file has no layer names and is read from its first float, so a layer's floats are "

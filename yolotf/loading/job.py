@@ -31,7 +31,7 @@ from yolotf.models.readings import reading_of_size, readings
 from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
 from yolotf.text import plural
-from yolotf.weights import layout
+from yolotf.weights import layout, refusal
 from yolotf.weights.file import WeightsFile
 from yolotf.weights.header import Header
 from yolotf.weights.plan import layer_names
@@ -131,12 +131,12 @@ def _of_network(
                 **error.facts,
             ) from None
     stored = _FileLayers.read(network, file, strict)
+    stored.check_size(file)
     pairing = _aligned(model, own, stored)
     outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
     excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
-    refuse_unpaired(
-        file, network, [layer for layer in pairing.skipped if layer.name not in excused], pairing
-    )
+    skipped = [layer for layer in pairing.skipped if layer.name not in excused]
+    refuse_unpaired(file, network, skipped, pairing, stored.beyond)
     return _pairing_job(model, own, network, file, stored, pairing)
 
 
@@ -260,6 +260,7 @@ def _paired(
 ) -> Job:
     """Plans a load that matches the file's layers to the model's by name, or by shape."""
     stored = _FileLayers.read(network, file, strict)
+    stored.check_size(file)
     if by_name:
         pairings = [
             partial.pairing_of(partial.by_name(stored.layers, layers))
@@ -269,7 +270,7 @@ def _paired(
     else:
         pairing = _aligned(model, own, stored)
     if by_name and not skip_mismatch:
-        refuse_names(file, network, pairing, strict)
+        refuse_names(file, network, pairing, stored.beyond, strict)
     return _pairing_job(model, own, network, file, stored, pairing)
 
 
@@ -367,25 +368,40 @@ def _destinations(pairing: partial.Pairing) -> set[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class _FileLayers:
-    """The layers of a network that a file holds; a backbone file ends early."""
+    """The layers of a network that a file holds.
+
+    Attributes:
+        header: header of the file.
+        floats: number of floats of these layers.
+        layers: the layers, in file order.
+        notes: a note about a backbone file, which ends early.
+        beyond: names of the network's layers after the end of a backbone file.
+    """
 
     header: Header
     floats: int
     layers: list[partial.FileLayer]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    beyond: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, network: cfg.Network, file: WeightsFile, strict: bool) -> _FileLayers:
         floats = layout.floats(network)
         header = file.header(floats)
         segments = layout.segments(network, transposed=header.transposed)
+        layers = partial.file_layers(network, segments)
         backbone = _backbone(file, header, segments, strict)
         if backbone is None:
-            layers = partial.file_layers(network, segments)
-            return cls(header, floats, layers, ())
-        covered = [segment for segment in segments if segment.layer < backbone.layers]
-        layers = partial.file_layers(network, covered)
-        return cls(backbone.header, backbone.floats, layers, (backbone.note,))
+            return cls(header, floats, layers)
+        covered = [layer for layer in layers if layer.index < backbone.layers]
+        beyond = frozenset(layer.name for layer in layers[len(covered) :])
+        return cls(backbone.header, backbone.floats, covered, (backbone.note,), beyond)
+
+    def check_size(self, file: WeightsFile) -> None:
+        """Raises `SizeMismatchError` if the file has another size than these layers."""
+        expected = self.header.size_bytes + layout.FLOAT_BYTES * self.floats
+        if file.size_bytes != expected:
+            raise refusal.wrong_size(file.name, file.size_bytes, expected)
 
 
 def _pairing_job(

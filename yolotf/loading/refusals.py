@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from yolotf.darknet import cfg
@@ -31,10 +31,18 @@ def refuse_quantized(model: Any, file: WeightsFile) -> None:
 
 
 def refuse_names(
-    file: WeightsFile, network: cfg.Network, pairing: partial.Pairing, strict: bool
+    file: WeightsFile,
+    network: cfg.Network,
+    pairing: partial.Pairing,
+    beyond: Collection[str],
+    strict: bool,
 ) -> None:
-    """Raises if layers of one name differ in shape or, if `strict`, a name has no counterpart."""
-    unpaired = [*pairing.untouched, *pairing.unused] if strict else []
+    """Raises if layers of one name differ in shape or, if `strict`, a name has no counterpart.
+
+    Layers `beyond` the end of a backbone file need none.
+    """
+    untouched = [name for name in pairing.untouched if name not in beyond]
+    unpaired = [*untouched, *pairing.unused] if strict else []
     if not pairing.skipped and not unpaired:
         return
     problems, fixes = [], []
@@ -50,7 +58,7 @@ def refuse_names(
         in_file = {model_name: file_name for file_name, model_name in in_model.items()}
         lines = [
             f"{name}: no such layer in {network.source}{_suggestion(in_file.get(name))}"
-            for name in pairing.untouched
+            for name in untouched
         ]
         lines += [
             f"{name}: no such layer in the model{_suggestion(in_model.get(name))}"
@@ -80,10 +88,18 @@ def refuse_unpaired(
     network: cfg.Network,
     skipped: Sequence[partial.Skipped],
     pairing: partial.Pairing,
+    beyond: Collection[str],
 ) -> None:
-    """Raises if layers differ in shape, or only one side has them."""
+    """Raises if layers differ in shape, or only one side has them.
+
+    Layers `beyond` the end of a backbone file may be in the model only.
+    """
     problems = [str(layer) for layer in skipped]
-    problems += [f"{name}: no counterpart in {network.source}" for name in pairing.untouched]
+    problems += [
+        f"{name}: no counterpart in {network.source}"
+        for name in pairing.untouched
+        if name not in beyond
+    ]
     problems += [
         f"{name} of {network.source}: no counterpart in the model" for name in pairing.unused
     ]

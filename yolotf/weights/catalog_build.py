@@ -22,9 +22,10 @@ def build(networks: Iterable[cfg.Network]) -> dict[str, Any]:
         classes = network.classes
         heads: list[HeadRow] = []
         try:
-            network = network.with_classes(TABLE_CLASSES)
+            if network.heads:  # a classifier's class count is fixed in the table
+                network = network.with_classes(TABLE_CLASSES)
         except YolotfError:
-            classes = None  # [detection], or a classifier's softmax: the class count is fixed
+            classes = None  # [detection]: the class count is fixed
         else:
             heads = [
                 HeadRow(head.index - 1, len(head.anchors), head.coords) for head in network.heads

@@ -119,15 +119,20 @@ def _changed(case: _Case) -> errors.WeightsMismatch:
 
 def _wrong_size(case: _Case) -> errors.WeightsMismatch:
     failure, plan = case.failure, case.plan
-    surplus = failure.actual - failure.expected
     after = f" after {where(plan, plan.assignments[-1].segment)}" if plan.assignments else ""
+    return wrong_size(case.path, failure.actual, failure.expected, after)
+
+
+def wrong_size(path: str, actual: int, expected: int, after: str = "") -> errors.SizeMismatchError:
+    """Returns the error for a file of another size than the network's, in bytes."""
+    surplus = actual - expected
     problem = f"{surplus} bytes left{after}" if surplus > 0 else f"{-surplus} bytes too short"
     return errors.SizeMismatchError(
-        f"{case.path}: {problem}: it has {failure.actual} bytes, the network "
-        f"{failure.expected}; cfg and weights do not match",
-        path=case.path,
-        expected=failure.expected,
-        found=failure.actual,
+        f"{path}: {problem}: it has {actual} bytes, the network {expected}; cfg and weights do not "
+        "match",
+        path=path,
+        expected=expected,
+        found=actual,
     )
 
 

@@ -405,7 +405,8 @@ def _refuse_many(options: Options, key: str, count: int) -> None:
     limit = options.limits.anchors
     if limit is not None and count > limit:
         raise options.fail(
-            f"{key}={count:,} is more than {limit:,} anchors; pass limits= to lift this",
+            f"{key}={count:,} is more than {limit:,} anchors; to lift this, pass limits= to "
+            "parse_cfg",
             key,
             found=count,
             limit=limit,

@@ -24,6 +24,7 @@ class ClassCount(Finding):
         remedy: what else to change; may be empty.
         argument: what to pass, or None where the number of classes is not an argument: for a
             function that takes `classes`, and a command. See `Diagnosis.with_argument`.
+        training: how to train a model with its own number of classes from this file; may be empty.
         other_networks: other networks of the file's size, in words; may be empty.
     """
 
@@ -35,6 +36,7 @@ class ClassCount(Finding):
     source: str = field(metadata=MESSAGE_ONLY)
     remedy: str = field(default="", metadata=MESSAGE_ONLY)
     argument: str | None = field(default=TAKES_CLASSES, metadata=MESSAGE_ONLY)
+    training: str = field(default="", metadata=MESSAGE_ONLY)
     other_networks: str = field(default="", metadata=MESSAGE_ONLY)
 
     def _sentence(self) -> str:
@@ -44,9 +46,9 @@ class ClassCount(Finding):
 
     @property
     def fix(self) -> str:
-        """The argument to pass, or the cfg lines to change."""
+        """The argument to pass, or the cfg lines to change, or the call to train with."""
         argument = (self.argument or "").replace("{classes}", str(self.file))
-        return "; or ".join(filter(None, (argument, self.remedy)))
+        return "; or ".join(filter(None, (argument, self.remedy, self.training)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
