@@ -5,6 +5,7 @@ import gc
 import inspect
 import io
 import json
+import multiprocessing
 import pickle
 import re
 import subprocess
@@ -23,12 +24,13 @@ import yolotf
 from support import helpers, messages, numpy_loader
 from support.cfgs import conv, net, normalized
 from support.networks_of_sections import SECTIONS, SMALL, around
-from yolotf import inference
+from yolotf import Classifier, inference
 from yolotf.darknet import stock as networks
 from yolotf.darknet.cfg import parse_cfg
 from yolotf.darknet.detection_options import DetectionOptions
 from yolotf.errors import (
     ContentError,
+    ForkedProcessError,
     SizeMismatchError,
     TensorFlowVersionError,
     UnsupportedSectionError,
@@ -642,6 +644,39 @@ def test_unpickling_without_the_weights_file_is_an_os_error(small_file, tmp_path
     with messages.refused(FileNotFoundError) as caught:
         pickle.loads(pickled)
     assert caught.value.filename == str(path)
+
+
+def used(served, image):
+    """What a worker is asked for; workers import it by name."""
+    return len(served(image))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Detector, Classifier])
+def test_a_worker_that_cannot_unpickle_says_so_when_it_is_used(kind, small_file, tmp_path):
+    """Without this, the worker exits, and the pool waits forever."""
+    path = tmp_path / "gone.weights"
+    text = SMALL if kind is Detector else SMALL.partition("[yolo]")[0] + "[avgpool]\n[softmax]\n"
+    path.write_bytes(small_file(3, text=text).read_bytes())
+    served = kind(parse_cfg(text), path)
+    path.unlink()
+    image = np.zeros((8, 8, 3), np.uint8)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with messages.refused(FileNotFoundError) as caught:
+            pool.apply_async(used, (served, image)).get(timeout=100)
+        assert caught.value.filename == str(path)
+        assert pool.apply_async(len, ("abc",)).get(timeout=100) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_worker_says_so_when_it_is_used(small_file, tmp_path):
+    path = small_file(3)
+    detector = Detector(parse_cfg(SMALL), path)
+    image = np.zeros((8, 8, 3), np.uint8)
+    detector(image)
+    with multiprocessing.get_context("fork").Pool(1) as pool, pytest.raises(ForkedProcessError):
+        pool.apply_async(used, (detector, image)).get(timeout=100)
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,7 @@ class Classifier:
 def _rebuild(
     kind: type[Classifier], network: cfg.Network, weights: str, arguments: dict[str, Any]
 ) -> Classifier:
-    return rebuilt(lambda: kind(network, weights, **arguments), "Classifier", weights)
+    return rebuilt(kind, network, weights, arguments)
 
 
 def _flattened(values: _Floats) -> _Floats:

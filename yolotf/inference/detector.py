@@ -341,4 +341,4 @@ class Detector:
 def _rebuild(
     kind: type[Detector], network: cfg.Network, weights: str, arguments: dict[str, Any]
 ) -> Detector:
-    return rebuilt(lambda: kind(network, weights, **arguments), "Detector", weights)
+    return rebuilt(kind, network, weights, arguments)

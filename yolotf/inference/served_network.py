@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -219,26 +220,61 @@ class ServedNetwork:
         )
 
 
-def rebuilt(make: Callable[[], Owner], owner: str, path: str) -> Owner:
+def rebuilt(kind: type[Owner], network: cfg.Network, path: str, arguments: dict[str, Any]) -> Owner:
     """Returns the object that was pickled, constructed again from its arguments.
 
+    In a process of multiprocessing, an error is raised when the object is used, not here: a worker
+    of a `Pool` that cannot unpickle a task exits, silently at an `OSError`, and the pool waits for
+    the result forever.
+
     Args:
-        make: constructs it.
-        owner: the name of its class.
-        path: of the weights file, which `make` reads.
+        kind: its class, `Detector` or `Classifier`.
+        network: its first argument.
+        path: its second argument, the weights file.
+        arguments: its keyword arguments.
 
     Raises:
         FileNotFoundError: the weights file does not exist here.
-        Exception: any other error of `make`.
+        Exception: any other error of the constructor.
     """
     try:
-        return make()
+        return _constructed(kind, network, path, arguments)
+    except Exception as error:
+        if not _is_of_multiprocessing():
+            raise
+        return _failing(kind, error)
+
+
+def _is_of_multiprocessing() -> bool:
+    """Returns whether multiprocessing started this process, without importing it."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
+
+
+def _constructed(
+    kind: Callable[..., Owner], network: cfg.Network, path: str, arguments: dict[str, Any]
+) -> Owner:
+    try:
+        return kind(network, path, **arguments)
     except FileNotFoundError as error:
         if error.filename != path:
             raise
+        owner = kind.__name__
         raise FileNotFoundError(
             errno.ENOENT,
             f"a pickled {owner} contains the path of its weights file, not the weights, and the "
             f"file is missing here; copy it to this path, or create the {owner} from another path",
             path,
         ) from error
+
+
+def _failing(kind: type[Owner], error: Exception) -> Owner:
+    """Returns an object of `kind` without attributes, the use of which raises `error`."""
+
+    def fail(self: object, name: str) -> Any:
+        if name.startswith("__"):  # looked up by Python and by libraries, which expect this error
+            raise AttributeError(name)
+        raise error
+
+    members = {"__getattr__": fail, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    return object.__new__(type(kind.__name__, (kind,), members))
