@@ -19,8 +19,11 @@ from yolotf.cli.demo_data import DemoData, demo_data
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests that read stderr set TensorFlow's log level themselves.
-os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+
+@pytest.fixture(autouse=True)
+def default_log_level() -> None:
+    """Tests that read stderr set TensorFlow's log level; libraries that are imported do, too."""
+    os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
