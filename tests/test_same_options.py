@@ -59,6 +59,7 @@ TAKEN = [
     ("convert", {"dialect", "max_pixels", "timeout"}),
     ("check", {"dialect", "timeout"}),
     ("inspect", {"dialect", "timeout"}),
+    ("save", {"dialect", "timeout"}),
 ]
 
 

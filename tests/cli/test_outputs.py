@@ -112,6 +112,10 @@ READ_OR_SET = {
         *("agnostic", "only", "nms_kind"),
     },
     "inspect": {"file", "cfg", "classes", "dialect", "json", "timeout"},
+    "save": {
+        *("file", "cfg", "dialect", "classes", "upto", "seen", "fold_epsilon", "trust_model"),
+        *("overwrite", "timeout"),
+    },
 }
 """The arguments of each command that name no output; all others have to be in `OUTPUTS`."""
 
@@ -155,6 +159,10 @@ def convert_to(name):
 
 def convert_with_names(name):
     return [*convert_to(name), "--names", "names.onnx"]
+
+
+def save_to(name):
+    return ["save", "net.weights", "--cfg", "net.cfg", "-o", name]
 
 
 OUTPUTS = [
@@ -237,6 +245,14 @@ OUTPUTS = [
         "output",
         ["export", "net.weights", "--cfg", "net.cfg", "--names", "net.names", "-o", "served"],
         ["served/saved_model.pb", "served/assets.extra/classes.names"],
+    ),
+    Output(
+        "save",
+        "output",
+        save_to("saved.weights"),
+        ["saved.weights"],
+        inputs=["net.weights", "net.cfg"],
+        names=save_to,
     ),
     Output(
         "convert",

@@ -41,6 +41,7 @@ RUNS = {
     "eval": {"data": "net.data", **FILES},
     "export": {"weights": "net.weights", "cfg": "net.cfg", "output": "served"},
     "inspect": {"file": "net.weights", "json": None},
+    "save": {"file": "net.weights", "cfg": "net.cfg", "output": "saved.weights"},
 }
 """A run of each command that takes files: its arguments by their names in argparse."""
 

@@ -28,6 +28,7 @@ COMMANDS = {
         "convert weights to .keras, .h5, SavedModel, .tflite, .onnx or .safetensors",
     ),
     "export": ("export", "write a SavedModel for serving: images in, detections out"),
+    "save": ("save", "write a .weights file: of a Keras model, or a backbone"),
     "build-op": ("build_op", "compile the op for the installed TensorFlow"),
     "doctor": ("doctor", "describe the environment: versions, op, threads, memory, packages"),
 }

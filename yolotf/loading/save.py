@@ -214,7 +214,7 @@ def _check(name: str, assignment: layout.Assignment) -> None:
     if slot.shape != assignment.shape:
         raise ModelMismatchError(
             f"{name}: variable {slot.name} is {slot.shape}, the network has {assignment.shape} "
-            "there; pass the network that the model was built from with network=",
+            "there; pass the network that the model was built from with network=, or --cfg",
             expected=assignment.shape,
             found=slot.shape,
             **facts,
@@ -318,7 +318,7 @@ def _epsilon_warning(name: str, differences: Collection[tuple[str, float]]) -> s
         f"{name}: {len(layers)} batch normalization{plural} epsilon "
         f"{', '.join(f'{epsilon:g}' for epsilon in epsilons)}, Darknet {BN_EPSILON:g}, so "
         f"Darknet's results with this file differ from the model's ({shown}); pass "
-        "fold_epsilon=True to move the difference into the variances"
+        "fold_epsilon=True, or --fold-epsilon, to move the difference into the variances"
     )
 
 
