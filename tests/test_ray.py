@@ -666,6 +666,30 @@ def test_other_parquet_files_are_not_touched(folder, tmp_path, dataset_arguments
         assert (output / "mine.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize("option", [{"iou_threshold": 1}, {"batch_size": 0}, {"cpus": 0}], ids=str)
+def test_a_refused_option_leaves_the_output_as_it_was(folder, dataset_arguments, option):
+    import pyarrow
+    import pyarrow.parquet
+
+    from yolotf.ray import dataset, detect_dataset
+
+    output = dataset_arguments["output"]
+    with pytest.raises(ValueError, match=next(iter(option))):
+        detect_dataset([folder / "0.png"], **{**dataset_arguments, **option})
+    assert not output.exists()
+
+    output.mkdir()
+    failed = {name: [[]] for name in dataset._SCHEMA.names} | {"path": ["/a.png"], "error": ["bad"]}
+    pyarrow.parquet.write_table(
+        pyarrow.table(failed, schema=dataset._SCHEMA), output / "errors.parquet"
+    )
+    (output / "incomplete.parquet").write_bytes(b"PAR1")
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    with pytest.raises(ValueError, match=next(iter(option))):
+        detect_dataset([folder / "0.png"], **{**dataset_arguments, **option})
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
 def test_parquet_file_that_cannot_be_read_now_is_not_put_aside(dataset_arguments, monkeypatch):
     import pyarrow.parquet
 

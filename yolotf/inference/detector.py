@@ -110,7 +110,9 @@ class Detector:
 
         Raises:
             WeightsMismatch: the file does not match the network; has a `diagnosis`.
+            CfgError: the cfg is invalid, or there is no such network.
             UnsupportedSectionError: the network has sections or heads that are not supported.
+            ValueError: an option is out of range.
             YolotfError: the number of names is not the number of classes, `only` names no class, or
                 the class tree is invalid.
             OSError: a file cannot be read, or the class tree is missing; see `with_tree`.

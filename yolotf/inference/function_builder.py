@@ -116,8 +116,11 @@ def build_function(
         `ClassifierFunction.__call__` (to type checkers, if `resize` is a `Classifier`'s).
 
     Raises:
-        WeightsMismatch: the file does not match the network.
+        WeightsMismatch: the file does not match the network; has a `diagnosis`.
+        CfgError: the cfg is invalid, or there is no such network.
         UnsupportedSectionError: the network has sections or heads that are not supported.
+        ValueError: an option is out of range, or not for this kind of network.
+        OSError: a file cannot be read.
         ForkedProcessError: the process was forked after TensorFlow had run in its parent.
     """
     forked.check_process("build_function")

@@ -64,6 +64,7 @@ def diagnose(
         CfgError: the cfg is invalid, or there is no such network.
         ModelMismatchError: the model has no layer whose weights Darknet would store.
         TypeError: an argument has the wrong type.
+        ValueError: `dialect` is unknown, or was passed with a model.
     """
     progress = as_progress(progress, "done, total")
     if isinstance(network, (cfg.Network, str, os.PathLike)):

@@ -118,30 +118,10 @@ def detect_dataset(
         bottom in pixels), `scores`, `classes`, `names` and `error` (empty if none).
 
     Raises:
-        ValueError: the dataset has no column `path`.
+        ValueError: an option is out of range, or the dataset has no column `path`.
         OSError: `output` cannot be written, or contains unrelated Parquet files.
     """
-    folder = Path(output).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    _set_aside_incomplete(folder)
-    known = frozenset(_column(folder, "path"))
-    done = known
-    if retry_errors:
-        _remove_errors(folder)
-        done = frozenset(_column(folder, "path"))
-    if isinstance(paths, ray.data.Dataset):
-        if "path" not in (paths.columns() or []):
-            raise ValueError(
-                f"the dataset has the columns {paths.columns()}, but no column path; add a column "
-                "path that names each image"
-            )
-        dataset = paths.filter(lambda row: row["path"] not in done) if done else paths
-    else:
-        # Workers run in another folder or on other machines.
-        new = [path for path in dict.fromkeys(map(_on_every_node, paths)) if path not in done]
-        if not new:
-            return 0
-        dataset = ray.data.from_items([{"path": path} for path in new])
+    # Checks the options first: a refused call must leave the output as it was.
     settings = Settings(
         network=_on_every_node(network) if Path(network).is_file() else network,
         weights=_on_every_node(weights),
@@ -163,6 +143,27 @@ def detect_dataset(
         max_pixels=max_pixels,
         weights_timeout_s=timeout,
     )
+    if isinstance(paths, ray.data.Dataset) and "path" not in (paths.columns() or []):
+        raise ValueError(
+            f"the dataset has the columns {paths.columns()}, but no column path; add a column path "
+            "that names each image"
+        )
+    folder = Path(output).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    _set_aside_incomplete(folder)
+    known = frozenset(_column(folder, "path"))
+    done = known
+    if retry_errors:
+        _remove_errors(folder)
+        done = frozenset(_column(folder, "path"))
+    if isinstance(paths, ray.data.Dataset):
+        dataset = paths.filter(lambda row: row["path"] not in done) if done else paths
+    else:
+        # Workers run in another folder or on other machines.
+        new = [path for path in dict.fromkeys(map(_on_every_node, paths)) if path not in done]
+        if not new:
+            return 0
+        dataset = ray.data.from_items([{"path": path} for path in new])
     results = dataset.map_batches(
         _DatasetDetector,
         fn_constructor_args=(settings.model_dump(), os.getcwd()),  # noqa: PTH109
