@@ -40,6 +40,29 @@ def test_every_head_decodes_like_darknets_loops(name, dynamic):
         np.testing.assert_allclose(actual, wanted, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["decode", "find_candidates"])
+def test_functions_that_xla_compiles_are_refused(name):
+    """XLA computes other boxes than TensorFlow, without an error."""
+    network = network_of(yolo())
+    (raw,) = raw_for(network)
+    options = {"iou_threshold": 0.45, "max_boxes": 7} if name == "decode" else {}
+
+    def compute(raw):
+        return getattr(decode, name)([raw], network, (64, 96), score_threshold=0.25, **options)
+
+    with refused(ValueError):
+        tf.function(compute, jit_compile=True, autograph=False)(raw)
+    assert len(tf.function(compute)(raw).boxes)
+
+
+def test_a_head_is_decoded_by_xla_as_without():
+    network = network_of(yolo())
+    (head,), (raw,) = network.heads, raw_for(network)
+    compiled = tf.function(lambda x: decode.decode_head(x, head, (64, 96)), jit_compile=True)(raw)
+    for part, expected in zip(compiled, decode.decode_head(raw, head, (64, 96)), strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.slow
 def test_static_shapes_stay_known_while_tracing():
     network = network_of(yolo())

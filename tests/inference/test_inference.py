@@ -646,6 +646,14 @@ def test_unpickling_without_the_weights_file_is_an_os_error(small_file, tmp_path
     assert caught.value.filename == str(path)
 
 
+def test_a_function_that_xla_compiles_is_refused(small_file):
+    function = build_function(parse_cfg(SMALL), small_file(3))
+    images = np.zeros((1, 40, 50, 3), np.uint8)
+    with messages.refused(ValueError):
+        tf.function(lambda images: function(images), jit_compile=True, autograph=False)(images)
+    assert tf.function(lambda images: function(images))(images).counts.shape == (1,)
+
+
 def used(served, image):
     """What a worker is asked for; workers import it by name."""
     return len(served(image))

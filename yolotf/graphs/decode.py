@@ -24,7 +24,7 @@ from yolotf.darknet.decoding import (
     suppression_of,
     tree_of_heads,
 )
-from yolotf.graphs import raw_heads
+from yolotf.graphs import raw_heads, tf_operations
 from yolotf.graphs.letter_box import Size, letter_box_size, to_corners, undo_letter_box
 from yolotf.graphs.raw_heads import Decoded
 from yolotf.graphs.suppression import Batch, Candidates, suppress
@@ -41,6 +41,7 @@ __all__ = [
     "find_candidates",
     "find_detections",
     "letter_box_size",
+    "refuse_xla",
     "suppress",
     "suppression_of",
     "to_corners",
@@ -104,6 +105,7 @@ def find_candidates(
     Returns:
         Pairs in Darknet's order for each image: by head, row, column and anchor.
     """
+    refuse_xla()
     threshold = tf.convert_to_tensor(score_threshold, tf.float32)
     pairs = list(zip(_raw_heads(raws, network), network.heads, strict=True))
     tree = tree_of_heads(network)
@@ -174,6 +176,9 @@ def decode(
 
     Returns:
         `Batch`, boxes relative to the images.
+
+    Raises:
+        ValueError: XLA compiles the function that is being traced (`jit_compile=True`).
     """
     raws = _raw_heads(raws, network)
     candidates = find_candidates(
@@ -197,6 +202,22 @@ def decode(
 
 find_detections = decode
 """Former name of `decode`."""
+
+
+def refuse_xla() -> None:
+    """Raises in a function that XLA compiles.
+
+    XLA pads results whose size is only known at run time, such as the indices of the boxes above
+    the threshold, and top_k then reads the padding as boxes (TensorFlow 2.16 to 2.21).
+
+    Raises:
+        ValueError: the function has `jit_compile=True`, or runs on a TPU.
+    """
+    if tf_operations.is_compiled_by_xla():
+        raise ValueError(  # AutoGraph keeps the type of Python's own errors only
+            "XLA would compute wrong boxes, since their number is only known at run time; leave "
+            "the detection out of the function with jit_compile=True, and compile the network alone"
+        )
 
 
 def _raw_heads(raws: Sequence[Tensor] | Tensor, network: Network) -> list[Tensor]:

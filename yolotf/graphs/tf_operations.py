@@ -12,12 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
 
 from yolotf.graphs import onednn
 from yolotf.interfaces import Tensor as Tensor
 
 _Value = tf.compat.v1.AttrValue
 _FLOAT32 = _Value(type=tf.float32.as_datatype_enum)
+
+
+def is_compiled_by_xla() -> bool:
+    """Returns whether XLA compiles the function that is being traced."""
+    # TensorFlow has no public name for it; Keras asks in the same way.
+    return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
 class Operations:

@@ -192,7 +192,8 @@ class InferenceFunction:
             OutOfMemoryError: the images need more memory than the process may use.
             TensorFlowError: TensorFlow fails to run the graph.
             TypeError: the images have another dtype.
-            ValueError: the images have another shape, or values outside of 0..1.
+            ValueError: the images have another shape, or values outside of 0..1; or XLA compiles
+                the calling function (`jit_compile=True`).
             YolotfError: with `any_size`, a height or width is not a multiple of `stride`.
             ForkedProcessError: the process was forked after TensorFlow had run in its parent.
         """
@@ -219,6 +220,7 @@ class InferenceFunction:
             image_sizes: [batch, 2] int32, (height, width) of the original images, in whose pixels
                 the boxes are returned.
         """
+        decode.refuse_xla()
         inputs = input_batch(inputs, self.network, any_size=self._any_size)
         if inputs.shape[0] == 0:
             return self._empty_result()
