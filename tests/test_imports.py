@@ -32,7 +32,10 @@ LIGHT = {
     ("yolotf.cli.detect", "yolotf.inference.detector"): "paths have been looked at without it",
     ("yolotf.cli.label_files", "yolotf.evaluation"): "the detector and its libraries come with it",
     ("yolotf.darknet.dialects", "decimal"): "few cfgs have numbers with exponents",
-    ("yolotf.diagnosis.render", "yolotf.diagnosis.render.html"): "one page of all answers",
+    (
+        "yolotf.diagnosis.file_diagnosis",
+        "yolotf.diagnosis.render.html",
+    ): "one page of all answers",
     ("yolotf.graphs.tf_operations", "tensorflow.python.eager"): "not every TensorFlow has it",
     ("yolotf.graphs.tf_operations", "tensorflow.python.util"): "not every TensorFlow has it",
     **{

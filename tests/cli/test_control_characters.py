@@ -14,7 +14,6 @@ import yolotf
 from support import helpers
 from yolotf import diagnosis
 from yolotf.cli import main
-from yolotf.diagnosis import render
 
 EVIL = "ev\x1b[31mil\x07\u202e\x9b2J"
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -76,7 +75,7 @@ def test_errors_and_answers_of_the_library(files: Files) -> None:
         diagnosis_of_cut.summary(),
         str(diagnosis_of_cut),
         diagnosis_of_cut.causes[0].message,
-        render.page(diagnosis_of_cut),
+        diagnosis_of_cut.to_html(),
         str(diagnosis.inspect(files.cut)),
         yolotf.diagnose(files.missing, files.cfg).summary(),
     ]

@@ -217,7 +217,7 @@ def test_control_characters_are_escaped(tmp_path: Path) -> None:
     network = cfg.parse_text(SMALL, source="a\x1b[31mb.cfg")
     path = write(tmp_path / "c\x1b]0;d\x07.weights", trained(network)[:500])
     result = diagnosis.diagnose(path, network)
-    for text in (str(result), str(diagnosis.inspect(path)), render.page(result)):
+    for text in (str(result), str(diagnosis.inspect(path)), result.to_html()):
         assert "\x1b" not in text
         assert "\x07" not in text
     assert r"a\x1b[31mb.cfg" in str(result)

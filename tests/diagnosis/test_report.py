@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import html.parser
 import io
 import itertools
@@ -120,6 +121,14 @@ def test_undecodable_file_names_are_shown(tmp_path: Path, small: cfg.Network) ->
     assert json.loads(report.to_json(result))["ok"] is False
 
 
+def test_the_page_of_a_diagnosis_is_what_check_writes(
+    tmp_path: Path, misfit: diagnosis.Diagnosis
+) -> None:
+    report.write_html(misfit, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text("utf-8") == misfit.to_html()
+    assert misfit.causes[0].text in html.unescape(misfit.to_html())
+
+
 def test_json_is_the_dictionary(misfit: diagnosis.Diagnosis) -> None:
     assert json.loads(report.to_json(misfit)) == misfit.to_dict()
 
@@ -161,7 +170,7 @@ class Page(html.parser.HTMLParser):
 
 
 def test_page_needs_no_other_file(misfit: diagnosis.Diagnosis) -> None:
-    text = report.page(misfit)
+    text = misfit.to_html()
     assert not re.search(r"https?:|//\w+\.|@import|url\(", text)
     page = Page(text)
     assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed"}
@@ -173,7 +182,7 @@ def test_names_are_escaped_in_the_page(tmp_path: Path, small: cfg.Network) -> No
     path = tmp_path / name
     path.write_bytes(trained(small)[:500])
     evil = cfg.parse_text(SMALL, source='"><img src=x>{{strip}}.cfg')
-    text = report.page(diagnosis.diagnose(path, evil))
+    text = diagnosis.diagnose(path, evil).to_html()
     page = Page(text)
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert "img" not in {tag for tag, _ in page.tags}
@@ -260,7 +269,7 @@ def contrast(colour: str, other_colour: str) -> float:
 def test_a_browser_draws_the_strip_in_three_colours(
     dark: bool, misfit: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
-    drawing = drawn(report.page(misfit), tmp_path, dark=dark)
+    drawing = drawn(misfit.to_html(), tmp_path, dark=dark)
     items = drawing["items"]
     assert [item["status"] for item in items] == ["fits"] * 4 + ["parts", "unreached"]
     assert [item["layer"] for item in items] == list(range(6))
@@ -283,7 +292,7 @@ def test_a_browser_draws_the_strip_in_three_colours(
 def test_a_browser_shows_verdict_cause_fix_and_numbers(
     misfit: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
-    drawing = drawn(report.page(misfit), tmp_path)
+    drawing = drawn(misfit.to_html(), tmp_path)
     (title,), (finding,) = drawing["h1"], drawing["findings"]
     said(title)
     said(finding)
@@ -294,7 +303,7 @@ def test_a_browser_shows_verdict_cause_fix_and_numbers(
 
 
 def test_strip_reacts_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_path: Path) -> None:
-    walk = drawn(report.page(misfit), tmp_path)["walk"]
+    walk = drawn(misfit.to_html(), tmp_path)["walk"]
     assert walk["start"].startswith("layer 4 ")
     assert walk["focus"].startswith("layer 4 ")
     assert walk["left"].startswith("layer 3 ")
@@ -306,7 +315,7 @@ def test_strip_reacts_to_keys_and_pointer(misfit: diagnosis.Diagnosis, tmp_path:
 def test_a_browser_draws_a_fitting_network_in_one_colour(
     fitting: diagnosis.Diagnosis, tmp_path: Path
 ) -> None:
-    drawing = drawn(report.page(fitting), tmp_path)
+    drawing = drawn(fitting.to_html(), tmp_path)
     said(*drawing["h1"])
     assert {item["status"] for item in drawing["items"]} == {"fits"}
     assert len({item["colour"] for item in drawing["items"]}) == 1
@@ -315,7 +324,7 @@ def test_a_browser_draws_a_fitting_network_in_one_colour(
 
 def test_a_large_network_fits_a_narrow_window(tmp_path: Path) -> None:
     result = diagnosis.diagnose(tmp_path / "none.weights", "yolov4")
-    shown = drawn(report.page(result), tmp_path, size=(500, 900))
+    shown = drawn(result.to_html(), tmp_path, size=(500, 900))
     assert len(shown["items"]) == len(result.subject.network.layers)
     assert {item["status"] for item in shown["items"]} == {"unreached"}
     assert shown["wide"] <= shown["view"]
@@ -366,7 +375,7 @@ def on_a_phone(page: str, folder: Path) -> dict[str, Any]:
 def test_a_phone_shows_the_divergence_and_bars_to_touch(tmp_path: Path) -> None:
     path = tmp_path / "three.weights"
     path.write_bytes(trained(networks.network("yolov4-tiny", classes=3)))
-    seen = on_a_phone(report.page(diagnosis.diagnose(path, "yolov4-tiny")), tmp_path)
+    seen = on_a_phone(diagnosis.diagnose(path, "yolov4-tiny").to_html(), tmp_path)
     assert seen["wide"] <= seen["inner"] <= 390
     assert seen["shown"]
     assert seen["bar"] >= 12
@@ -375,6 +384,6 @@ def test_a_phone_shows_the_divergence_and_bars_to_touch(tmp_path: Path) -> None:
 
 
 def test_match_draws_no_empty_box(fitting: diagnosis.Diagnosis, tmp_path: Path) -> None:
-    seen = on_a_phone(report.page(fitting), tmp_path)
+    seen = on_a_phone(fitting.to_html(), tmp_path)
     assert seen["empty"] == "none"
     assert seen["touched"].startswith("layer 2 ")

@@ -34,7 +34,7 @@ from yolotf.weights.header import WIDE, Header
 @public
 @dataclass(frozen=True)
 class Diagnosis:
-    """The result of `diagnose`; `str()` gives readable text, `to_dict()` the JSON.
+    """The result of `diagnose`; `str()` gives text, `to_dict()` JSON, and `to_html()` a page.
 
     Attributes:
         file: the file; it is open only during the diagnosis.
@@ -209,6 +209,12 @@ class Diagnosis:
                 self.first_divergence._asdict() if self.first_divergence else None
             ),
         }
+
+    def to_html(self) -> str:
+        """Returns the page that `yolotf check --html` writes; it draws the layers."""
+        from yolotf.diagnosis.render import html  # lazy: only pages need it
+
+        return html.page(self)
 
     def __str__(self) -> str:
         return self.document().text()

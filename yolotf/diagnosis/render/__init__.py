@@ -5,15 +5,35 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
-from yolotf.diagnosis.file_diagnosis import Diagnosis
-from yolotf.diagnosis.inspection import Inspection
+from yolotf.diagnosis.report import Document
 from yolotf.files import atomic, json
 from yolotf.files.paths import StrPath
 
 
-def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
+class Reported(Protocol):
+    """A `Diagnosis` or an `Inspection`."""
+
+    def document(self) -> Document:
+        """Returns the text to show."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the object to print as JSON."""
+
+
+class Page(Protocol):
+    """A `Diagnosis`."""
+
+    @property
+    def path(self) -> str:
+        """The name of the file."""
+
+    def to_html(self) -> str:
+        """Returns a self-contained HTML page."""
+
+
+def show(subject: Reported, file: TextIO | None = None) -> None:
     """Writes a diagnosis or inspection to `file`, in color if it is a terminal.
 
     Args:
@@ -34,32 +54,24 @@ def show(subject: Diagnosis | Inspection, file: TextIO | None = None) -> None:
         out.write(lines + "\n")
 
 
-def text(subject: Diagnosis | Inspection) -> str:
+def text(subject: Reported) -> str:
     """Returns plain text without colors and without wrapping."""
     return subject.document().text()
 
 
-def to_json(subject: Diagnosis | Inspection) -> str:
+def to_json(subject: Reported) -> str:
     """Returns a JSON object. NaN and infinity, which JSON lacks, become null."""
     return json.to_json(subject.to_dict(), indent=2)
 
 
-def page(diagnosis: Diagnosis) -> str:
-    """Returns a self-contained HTML page."""
-    # Imported here: only `--html` needs it.
-    from yolotf.diagnosis.render import html
-
-    return html.page(diagnosis)
-
-
 def write_html(
-    diagnosis: Diagnosis,
+    diagnosis: Page,
     path: StrPath,
     *,
     overwrite: bool = True,
     inputs: Iterable[StrPath] = (),
 ) -> None:
-    """Writes `page` to a file, atomically.
+    """Writes the page of a diagnosis to a file, atomically.
 
     Args:
         diagnosis: the diagnosis.
@@ -70,5 +82,5 @@ def write_html(
     Raises:
         OSError: the file cannot be written, or exists and must not be replaced.
     """
-    content = page(diagnosis).encode("utf-8", "backslashreplace")
+    content = diagnosis.to_html().encode("utf-8", "backslashreplace")
     atomic.write(path, content, overwrite=overwrite, inputs=[*inputs, diagnosis.path])

@@ -12,15 +12,66 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from yolotf.diagnosis import summary_lines
 from yolotf.diagnosis.causes import Finding
-from yolotf.diagnosis.file_diagnosis import Diagnosis
-from yolotf.diagnosis.layer_table import LayerRow
+from yolotf.diagnosis.layer_table import Divergence, LayerRow
+from yolotf.diagnosis.target import Subject
 from yolotf.text import escaped
+from yolotf.weights import same_size
+from yolotf.weights.header import Header
 
 
-def page(diagnosis: Diagnosis) -> str:
+class Drawable(Protocol):
+    """What a page shows of a `Diagnosis`, which imports this module."""
+
+    @property
+    def path(self) -> str:
+        """The name of the file."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file can be loaded into the network."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether the file can be read."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the file."""
+
+    @property
+    def header(self) -> Header | None:
+        """Its header, if Darknet could have written it."""
+
+    @property
+    def subject(self) -> Subject:
+        """The network it was compared with."""
+
+    @property
+    def candidates(self) -> list[same_size.Candidate]:
+        """Known networks of the file's size."""
+
+    @property
+    def causes(self) -> tuple[Finding, ...]:
+        """Every reason why they do not match."""
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Problems that do not prevent loading."""
+
+    @property
+    def layers(self) -> tuple[LayerRow, ...]:
+        """All sections."""
+
+    @property
+    def first_divergence(self) -> Divergence | None:
+        """The first array where they diverge."""
+
+
+def page(diagnosis: Drawable) -> str:
     """Returns the page: the verdict, the causes, and the network as a strip of layers."""
     name = Path(diagnosis.path).name
     # Every value is escaped here. The template has braces, so `str.format` cannot fill it.
