@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+from yolotf import argument_numbers
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.decoding import NMS_KINDS, Suppression, suppression_of
 from yolotf.errors import YolotfError
@@ -28,16 +29,21 @@ def check_resize(resize: str) -> None:
         raise ValueError(f"resize={resize!r} must be one of {', '.join(get_args(Resize))}")
 
 
-def check_threshold(name: str, value: float) -> None:
-    """Raises ValueError unless the threshold is in [0, 1)."""
-    if not 0 <= value < 1:
+def checked_threshold(name: str, value: float) -> float:
+    """Returns a threshold.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not in [0, 1).
+    """
+    number = argument_numbers.real(name, value)
+    if not 0 <= number < 1:
         raise ValueError(f"{name}={value} must be at least 0 and below 1")
+    return number
 
 
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError unless the value is at least 1."""
-    if value < 1:
-        raise ValueError(f"{name}={value} must be at least 1")
+MOST_BOXES = 1_000_000
+"""Largest `max_boxes`: functions in graphs return as many rows; yolov4 has 22,743 boxes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,7 @@ class DetectionOptions:
             does, `opencv` as `cv2.resize` does, or `opencv_exact` as with INTER_LINEAR_EXACT.
 
     Raises:
+        TypeError: a value has another type.
         ValueError: a value is out of range.
     """
 
@@ -71,13 +78,24 @@ class DetectionOptions:
     resize: Resize = "darknet"
 
     def __post_init__(self) -> None:
-        check_threshold("score_threshold", self.score_threshold)
-        check_threshold("iou_threshold", self.iou_threshold)
-        check_count("max_boxes", self.max_boxes)
+        numbers: dict[str, Any] = {
+            "score_threshold": checked_threshold("score_threshold", self.score_threshold),
+            "iou_threshold": checked_threshold("iou_threshold", self.iou_threshold),
+            "max_boxes": argument_numbers.count("max_boxes", self.max_boxes, most=MOST_BOXES),
+            "agnostic": argument_numbers.flag("agnostic", self.agnostic),
+        }
+        if self.letter_box is not None:
+            numbers["letter_box"] = argument_numbers.flag("letter_box", self.letter_box)
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)
         if self.nms_kind is not None and self.nms_kind not in NMS_KINDS:
             raise ValueError(f"nms_kind={self.nms_kind!r} must be one of {', '.join(NMS_KINDS)}")
         check_resize(self.resize)
         if not (self.only is None or isinstance(self.only, str)):
+            if not isinstance(self.only, Iterable):
+                raise TypeError(
+                    f"only={self.only!r:.80} must be class names and numbers, as in only=[0]"
+                )
             object.__setattr__(self, "only", tuple(self.only))  # an iterator is read only once
 
     def suppression(self, network: Network) -> Suppression:

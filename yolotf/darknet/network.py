@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from yolotf import argument_numbers
 from yolotf._public import public
 from yolotf.darknet import dialects, hank_ai
 from yolotf.darknet import sections as _sections  # registers them all
@@ -202,6 +203,7 @@ class Network:
             CfgError: a head does not follow a convolution directly, or there are no heads and no
                 `class_layer`.
         """
+        classes = argument_numbers.integer("classes", classes)
         if classes < 1:
             raise CfgError(
                 f"{self.source}: classes must be at least 1, not {classes}",

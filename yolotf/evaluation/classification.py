@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from yolotf import argument_numbers
 from yolotf._public import renamed_attributes
 from yolotf.darknet import data_files
 from yolotf.darknet.cfg import Network, Source
@@ -245,8 +246,8 @@ def evaluate_classifier(
         ValueError: an argument is out of range.
     """
     progress = as_progress(progress, "count")
-    if top is not None and top < 1:
-        raise ValueError(f"top={top} must be at least 1")
+    if top is not None:
+        top = argument_numbers.count("top", top)
     classifier = Classifier(
         network,
         weights,

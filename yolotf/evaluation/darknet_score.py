@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from yolotf import argument_numbers
 from yolotf._public import public, renamed, renamed_attributes
-from yolotf.darknet.detection_options import DetectionOptions, check_threshold
+from yolotf.darknet.detection_options import DetectionOptions, checked_threshold
 from yolotf.errors import YolotfError
 from yolotf.evaluation.data_set import AnnotatedImage
 from yolotf.images.detections import Detections
@@ -23,6 +24,7 @@ _Floats = npt.NDArray[np.float32]
 
 SCORE = 0.005
 """The lowest score that Darknet's evaluation considers (detector.c:1005)."""
+_MOST_POINTS = 1_000_000
 _IOUS_AT_ONCE = 1 << 20
 """IoUs to compute at once: some 50 MB of memory."""
 
@@ -197,10 +199,13 @@ POINTS = 0
 
 def check_options(match_iou: float, points: int, score_threshold: float) -> None:
     """Raises ValueError for options that `score` refuses."""
+    points = argument_numbers.integer("points", points)
     if points == 1 or points < 0:
         raise ValueError(f"points={points} must be 0, or at least 2")
-    check_threshold("match_iou", match_iou)
-    check_threshold("score_threshold", score_threshold)
+    if points > _MOST_POINTS:
+        raise ValueError(f"points={points} must be at most {_MOST_POINTS}")
+    checked_threshold("match_iou", match_iou)
+    checked_threshold("score_threshold", score_threshold)
 
 
 @renamed(found="detections", pictures="images", names="class_names", iou_threshold="match_iou")

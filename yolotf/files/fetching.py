@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from yolotf import errors
+from yolotf import argument_numbers, errors
 from yolotf.files.fetch_errors import PRECONDITION_FAILED, status_of, translated
 from yolotf.files.urls import shown_url
 from yolotf.progress import Progress, ignore
@@ -36,6 +36,8 @@ has about 800 MB; a wrong file that is smaller is downloaded, to identify it."""
 TIMEOUT = 60.0
 """Seconds without data after which a download fails."""
 
+_MOST_SECONDS = 1e9
+"""The longest time limit, 30 years; threads cannot wait for longer than 292."""
 _STAGE = "downloading"
 _RANGE_BYTES = 8 << 20
 """Bytes per request."""
@@ -75,8 +77,12 @@ class Limits:
     limit_source: str = "any known .weights file"
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not (0 < self.timeout < math.inf):
+        if self.timeout is None:
+            return
+        timeout = argument_numbers.real("timeout", self.timeout)
+        if not (0 < timeout < math.inf):
             raise ValueError(f"timeout={self.timeout} must be above 0, or None for no time limit")
+        object.__setattr__(self, "timeout", min(timeout, _MOST_SECONDS))
 
     @classmethod
     def of_weights(cls, size_bytes: int | None, timeout: float | None) -> Limits:

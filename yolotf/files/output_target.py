@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from yolotf import argument_numbers
 from yolotf.files import read_files
 from yolotf.files.paths import StrPath
 from yolotf.files.urls import shown_url, url_of
@@ -46,7 +47,9 @@ def checked_target(
         OSError: the write would destroy something other than an older output: a device, a FIFO, a
             socket, a folder (or, with `folder`, a file), an input; or there is an older output and
             `overwrite` is False; or `path` is a URL.
+        TypeError: `overwrite` is not a switch: "no" must not replace a file.
     """
+    overwrite = argument_numbers.flag("overwrite", overwrite)
     check_no_url(path)
     text = os.fsdecode(path)
     _check_kind(text, folder)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from yolotf import errors
+from yolotf import argument_numbers, errors
 from yolotf.darknet import graph_checks
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.detection_options import DetectionOptions
@@ -74,7 +74,9 @@ def check_any_size(network: Network, kind: str) -> None:
 def check_options(output: StrPath, kind: str, options: Options) -> None:
     """Raises YolotfError for an option that does not apply to the format."""
     prefix = f"{os.fspath(output)}: "
-    if options.batch_size is not None and options.batch_size < 1:
+    if options.batch_size is not None and (
+        argument_numbers.integer("batch_size", options.batch_size) < 1
+    ):
         raise errors.YolotfError(f"{prefix}batch_size={options.batch_size} must be at least 1")
     if options.float16 and options.int8:
         raise errors.YolotfError(

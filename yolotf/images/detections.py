@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from yolotf import argument_numbers
 from yolotf._public import public, warn_caller
 from yolotf.errors import YolotfError, optional_package
 from yolotf.files import atomic, output_target
@@ -355,8 +356,8 @@ class Detections:
         if path is not None:
             output_target.checked_target(path, overwrite=overwrite, inputs=_file_of(image))
             format_name = image_format(path)
-        if line_width is not None and line_width < 1:
-            raise ValueError(f"line_width={line_width} must be at least 1")
+        if line_width is not None:
+            line_width = argument_numbers.count("line_width", line_width)
         drawing = open_picture(image, bgr=bgr, max_pixels=max_pixels).convert("RGB")
         boxes = []
         for detection in self:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, Union
 import numpy as np
 import numpy.typing as npt
 
+from yolotf import argument_numbers
 from yolotf._public import renamed, warn_caller
 from yolotf.errors import MissingPackageError, OutOfMemoryError, optional_package
 from yolotf.files import detect, magic, opening
@@ -71,6 +72,8 @@ def open_picture(
     """
     from PIL import Image  # imported lazily: keeps `import yolotf` fast
 
+    if max_pixels is not None:
+        max_pixels = argument_numbers.count("max_pixels", max_pixels)
     image = _encoded(image)
     if isinstance(image, Image.Image):
         if getattr(image, "tile", None):  # not decoded yet

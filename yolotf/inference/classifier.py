@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from yolotf import argument_numbers
 from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names, names_for
@@ -239,8 +240,7 @@ class Classifier:
             OutOfMemoryError: the images need more memory than the process may use.
             EngineError: inference fails.
         """
-        if top < 1:
-            raise ValueError(f"top={top} must be at least 1")
+        top = argument_numbers.count("top", top)
         batch, several = images_of(images)
         results = [self._best(row, top) for row in self.probabilities(batch)]
         return results if several else results[0]

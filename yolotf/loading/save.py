@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from yolotf import argument_numbers
 from yolotf._public import public, renamed, warn_caller
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import BN_EPSILON
@@ -167,6 +168,7 @@ def _assignments(plan: layout.Plan, upto: int | None) -> tuple[layout.Assignment
     if upto is not None:
         if network is None:
             raise ValueError("upto counts the sections of a cfg; pass network=")
+        upto = argument_numbers.integer("upto", upto)
         if not 0 < upto <= len(network.layers):
             raise ValueError(
                 f"upto={upto} must be 1 to {len(network.layers)}, the number of sections of "
@@ -226,12 +228,20 @@ def _header(origin: Origin | None, seen: int | None, version: Sequence[int] | No
     if version is None:
         major, minor, revision = before[:3] if before is not None else _VERSION
     else:
-        if len(version) != 3 or not all(0 <= part < 2**31 for part in version):
+        try:
+            numbers = [argument_numbers.integer("version", part) for part in version]
+        except TypeError:  # also of a value that is not a sequence
+            raise TypeError(
+                f"version={version!r:.80} must be three whole numbers, as in (0, 2, 5)"
+            ) from None
+        if len(numbers) != 3 or not all(0 <= part < 2**31 for part in numbers):
             raise ValueError(
                 f"version={version!r} must be (major, minor, revision), each from 0 to {2**31 - 1}"
             )
-        major, minor, revision = version
-    if seen is None:
+        major, minor, revision = numbers
+    if seen is not None:
+        seen = argument_numbers.integer("seen", seen)
+    else:
         seen = before.seen if before is not None else 0
     header = Header(major, minor, revision, seen, WIDE)
     # Some writers gave `seen` a width that does not match their version; it is kept.

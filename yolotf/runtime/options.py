@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from yolotf.darknet.detection_options import check_count
+from yolotf import argument_numbers
 from yolotf.files.fetching import TIMEOUT
 from yolotf.images.limits import MAX_PIXELS
 
@@ -35,6 +35,7 @@ class ServingOptions:
             accurate to about 3 digits.
 
     Raises:
+        TypeError: a value has another type.
         ValueError: a value is out of range.
     """
 
@@ -47,11 +48,16 @@ class ServingOptions:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        check_count("batch_size", self.batch_size)
+        numbers: dict[str, Any] = {
+            "batch_size": argument_numbers.count("batch_size", self.batch_size),
+            "bgr": argument_numbers.flag("bgr", self.bgr),
+        }
         if self.threads is not None:
-            check_count("threads", self.threads)
-            if self.threads > _MAX_THREADS:
-                raise ValueError(f"threads={self.threads} must be at most {_MAX_THREADS}")
+            numbers["threads"] = argument_numbers.count("threads", self.threads, most=_MAX_THREADS)
+        if self.max_pixels is not None:
+            numbers["max_pixels"] = argument_numbers.count("max_pixels", self.max_pixels)
+        for name, number in numbers.items():
+            object.__setattr__(self, name, number)
         for name, value, choices in (
             ("engine", self.engine, ENGINES),
             ("precision", self.precision, PRECISIONS),

@@ -1,0 +1,68 @@
+"""Checks arguments that are numbers or switches; all errors are sentences that name the argument.
+
+NumPy's scalars and arrays and tensors of one number are taken; `True` is not a number, nor is "2".
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+
+def integer(name: str, value: Any) -> int:
+    """Returns a whole number.
+
+    Raises:
+        TypeError: it is not one, or of a type of floats.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except Exception:  # tensors raise their own types
+        raise TypeError(f"{name}={value!r:.80} must be a whole number") from None
+
+
+def count(name: str, value: Any, *, most: int | None = None) -> int:
+    """Returns a whole number of at least 1.
+
+    Raises:
+        TypeError: see `integer`.
+        ValueError: it is below 1 or above `most`.
+    """
+    number = integer(name, value)
+    if number < 1:
+        raise ValueError(f"{name}={number} must be at least 1")
+    if most is not None and number > most:
+        raise ValueError(f"{name}={number} must be at most {most}")
+    return number
+
+
+def real(name: str, value: Any) -> float:
+    """Returns a number.
+
+    Raises:
+        TypeError: it is not one.
+    """
+    try:
+        kind = str(getattr(value, "dtype", "float"))  # tensors and arrays may contain text
+        if isinstance(value, bool | str | bytes) or ("float" not in kind and "int" not in kind):
+            raise TypeError
+        return float(value)
+    except OverflowError:
+        return float("inf")
+    except Exception:  # tensors raise their own types
+        raise TypeError(f"{name}={value!r:.80} must be a number") from None
+
+
+def flag(name: str, value: Any) -> bool:
+    """Returns a switch: True, False, 1 or 0.
+
+    Raises:
+        TypeError: it is neither; any text, "no" as well, would count as True.
+    """
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's
+        return bool(value)
+    if isinstance(value, int) and value in (0, 1):
+        return value == 1
+    raise TypeError(f"{name}={value!r:.80} must be True or False")
