@@ -1,6 +1,7 @@
 """Exported SavedModels, read by others than TensorFlow's Python."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -176,3 +177,26 @@ def test_a_detector_exported_onto_a_full_disk_is_an_error_of_the_system(tmp_path
     )
     assert done.stdout == f"{errno.EFBIG} {tmp_path / 'model'}\n", done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.cfg", "a.weights"]
+
+
+RUN = """
+import sys
+import tensorflow as tf
+folder, image = sys.argv[1:]
+pixels = tf.io.decode_jpeg(tf.io.read_file(image), 3, dct_method="INTEGER_ACCURATE")[None]
+answer = tf.saved_model.load(folder).signatures["serving_default"](images=pixels)
+print(*answer["scores"][0, : int(answer["counts"][0])].numpy())
+"""
+
+
+def test_an_export_finds_the_same_where_xla_compiles_clusters(official_tiny, tmp_path):
+    """In a cluster, XLA would read the padding of results of unknown size as boxes."""
+    detector = Detector(official_tiny.cfg, official_tiny.weights)
+    detector.export(tmp_path / "1")
+    flags = {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}
+    command = [sys.executable, "-c", RUN, tmp_path / "1", official_tiny.bus]
+    ran = subprocess.run(
+        command, env={**os.environ, **flags}, capture_output=True, text=True, check=True
+    )
+    expected = detector(official_tiny.bus).scores
+    np.testing.assert_allclose(np.array(ran.stdout.split(), float), expected, atol=2e-3)

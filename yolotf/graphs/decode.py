@@ -181,23 +181,24 @@ def decode(
         ValueError: XLA compiles the function that is being traced (`jit_compile=True`).
     """
     raws = _raw_heads(raws, network)
-    candidates = find_candidates(
-        raws,
-        network,
-        input_size,
-        score_threshold=score_threshold,
-        image_sizes=image_sizes,
-        unwanted=unwanted,
-    )
-    static_batch = raws[0].shape[0]
-    return suppress(
-        candidates,
-        tf.shape(raws[0])[0] if static_batch is None else static_batch,
-        suppression or suppression_of(network),
-        iou_threshold=iou_threshold,
-        max_boxes=max_boxes,
-        agnostic=agnostic,
-    )
+    with tf_operations.outside_of_xla():
+        candidates = find_candidates(
+            raws,
+            network,
+            input_size,
+            score_threshold=score_threshold,
+            image_sizes=image_sizes,
+            unwanted=unwanted,
+        )
+        static_batch = raws[0].shape[0]
+        return suppress(
+            candidates,
+            tf.shape(raws[0])[0] if static_batch is None else static_batch,
+            suppression or suppression_of(network),
+            iou_threshold=iou_threshold,
+            max_boxes=max_boxes,
+            agnostic=agnostic,
+        )
 
 
 find_detections = decode

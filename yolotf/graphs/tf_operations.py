@@ -27,6 +27,16 @@ def is_compiled_by_xla() -> bool:
     return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
+@contextmanager
+def outside_of_xla() -> Iterator[None]:
+    """Keeps operations out of the clusters that XLA compiles (`--tf_xla_auto_jit`)."""
+    if tf.executing_eagerly():
+        yield
+        return
+    with tf.xla.experimental.jit_scope(compile_ops=False):
+        yield
+
+
 class Operations:
     """`tf.raw_ops` with oneDNN's convolution; only in a graph, with float32."""
 
