@@ -1,4 +1,4 @@
-"""Every benchmark runs, small, and finds the ways it compares to agree. Times are not looked at."""
+"""Every benchmark runs on small inputs, and the ways it compares agree. Times are not checked."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The pages name what there is, and what they show can be done with nothing but the clone."""
+"""The pages name what exists, and a clone suffices to run what they show."""
 
 import ast
 import importlib

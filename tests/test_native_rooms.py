@@ -1,4 +1,4 @@
-"""The rooms of csrc/: which may include which, and which nothing but the standard library."""
+"""The folders of csrc/: which may include which, and which only the standard library."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Import paths of before that a program may hold."""
+"""Import paths of earlier versions, which programs may still use."""
 
 import importlib
 import importlib.util

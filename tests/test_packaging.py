@@ -1,4 +1,4 @@
-"""What the package says of itself agrees with itself."""
+"""What the files of the repository say about the package agrees."""
 
 import hashlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""Commands whose standard error or standard output cannot be written any more."""
+"""Commands whose standard error or standard output can no longer be written."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""YOLOv4 models that somebody changed: a misspelt name, other filters, a layer more.
+"""YOLOv4 models that somebody changed: a misspelt name, other filters, an additional layer.
 
 The pages of docs/ that explain these show what is asserted here.
 """

@@ -1,4 +1,4 @@
-"""What hank-ai's Darknet itself found and counted, met.
+"""Detections and counts equal those of hank-ai's Darknet itself.
 
 The figures in data/hank_ai_detections.json are its own (version 5.1 and 104 commits, f684e1d7 of
 2026-06-27, its default CPU build), for the official yolov4-tiny.weights and twelve pieces of two

@@ -1,4 +1,4 @@
-"""`.keras` and `.h5` for whoever has Keras and nothing else: no yolotf, or an older Keras."""
+"""`.keras` and `.h5` files where yolotf is missing, or Keras is older."""
 
 import json
 import subprocess

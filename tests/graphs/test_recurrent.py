@@ -1,4 +1,4 @@
-"""Sections with a memory: NumPy by hand, Darknet's figures, and every graph that computes them."""
+"""Recurrent sections: NumPy by hand, Darknet's figures, and every graph that computes them."""
 
 import numpy as np
 import pytest

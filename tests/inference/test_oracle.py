@@ -1,4 +1,4 @@
-"""Detections against Darknet's own: the same networks, files and pictures, ours and theirs."""
+"""Detections against Darknet's own, for the same networks, files and images."""
 
 import math
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""The same answers on every processor: with oneDNN, without, and with oneDNN as far as AVX2 goes.
+"""The same results on every processor: with oneDNN, without it, and with oneDNN limited to AVX2.
 
 Each is a process of its own (`ways_to_run.py`), as TensorFlow looks at its processor once.
 """

@@ -1,4 +1,4 @@
-"""`resize="opencv"` at every door, against cv2.resize and the doors without it."""
+"""`resize="opencv"` at every entry point, against cv2.resize and the entry points without it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Detectors with a memory: one video a detector, frames in their order."""
+"""Recurrent detectors: one video per detector, frames in order."""
 
 import copy
 import gc

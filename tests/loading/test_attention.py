@@ -1,4 +1,4 @@
-"""Layers that Darknet has no weights for: skip_mismatch leaves them and loads the rest."""
+"""Layers that Darknet has no weights for: skip_mismatch leaves them and loads the others."""
 
 from __future__ import annotations
 

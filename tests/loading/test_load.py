@@ -289,7 +289,7 @@ def test_variables_of_16_bits_take_rounded_numbers_with_cast(weights, path_taken
     tails = np.array([1e6, -1e6, 65520, 1e-5, -3e-8, 1e-8, 3.4e38, 1e-45], np.float32)
     data[20 : 20 + tails.nbytes] = tails.tobytes()
     path = weights(bytes(data))
-    yolotf.load_darknet_weights(wide, path, verify=False)  # 3.4e38 is none of a network
+    yolotf.load_darknet_weights(wide, path, verify=False)  # no trained network has 3.4e38
     scramble(narrow, 2)
     before = snapshot(narrow)
     with messages.refused(errors.ModelMismatchError):

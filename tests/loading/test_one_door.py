@@ -1,4 +1,4 @@
-"""Refused loads carry their diagnosis; arguments that are something else get the right call."""
+"""Refused loads have a diagnosis; wrong arguments get an error that shows the right call."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Models whose floats match and that compute differently from Darknet: one warning a kind."""
+"""Models with the right floats whose results differ from Darknet's: one warning for each kind."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""ONNX files, read by what people come from or go to; `make test-readers` has all of it."""
+"""ONNX files, read by other programs; `make test-readers` runs all of them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Heads with a class tree, as get_region_boxes (region_layer.c:379-420) has them in loops."""
+"""Heads with a class tree, against the loops of get_region_boxes (region_layer.c:379-420)."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Networks that no memory suffices for are refused in a sentence."""
+"""Networks that need more memory than there is are refused in one sentence."""
 
 import os
 import subprocess
