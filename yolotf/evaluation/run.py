@@ -116,11 +116,11 @@ def evaluate(
         pycocotools_classes()
     if like == "hank-ai":
         letter_box = letter_box or False
-        for line, what in hank_ai.heads_without_detections(network.sections):
+        for line, fault in hank_ai.heads_without_detections(network.sections):
             place = network.source if network.name else f"{network.source}:{line}"
             warn_caller(
-                f"{place}: hank-ai's Darknet {what}; it would print 0 here, and this score is that "
-                "of yolotf's detections"
+                f"{place}: hank-ai's Darknet {fault}; it would print 0 here, and this score is "
+                "that of yolotf's detections"
             )
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
     options = DetectionOptions(letter_box=letter_box, nms_kind=nms_kind, resize=resize)
