@@ -92,15 +92,14 @@ def load(path: Path, network: cfg.Network) -> None:
     Raises:
         WeightsMismatch: the file is refused.
     """
-    file = WeightsFile.named(path)
-    header = file.header(layout.floats(network))
+    file = WeightsFile.named(path).parsed(layout.floats(network))
     assignments = tuple(
         layout.assignment(segment, _slot(segment, None)) for segment in layout.segments(network)
     )
     plan = layout.Plan(assignments, layout.floats(network), network)
-    check_size(file, plan, header)
+    check_size(file, plan)
     arrays = [np.empty(assignment.shape, np.float32) for assignment in assignments]
-    fill_arrays(file, header, plan, arrays, verify=True, threads=op_library.thread_count())
+    fill_arrays(file, plan, arrays, verify=True, threads=op_library.thread_count())
 
 
 def _slot(segment: layout.Segment, array: Any) -> layout.Slot:

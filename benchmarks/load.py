@@ -70,8 +70,7 @@ class Loaders:
         self.folder = folder
         self.model = yolotf.build_model(network)
         self.plan = plan_for(self.model, network)
-        self.file = WeightsFile.named(weights)
-        self.header = self.file.header(self.plan.floats)
+        self.file = WeightsFile.named(weights).parsed(self.plan.floats)
         # NumPy asks for huge pages for arrays of this size.
         self.memory = np.zeros(self.file.size_bytes, np.uint8)
         self.layers = [
@@ -106,7 +105,7 @@ class Loaders:
 
     def op(self) -> None:
         """Runs the native load alone, with all checks."""
-        stats = writing.write(self.file, self.header, self.plan, cast=False, verify=True)
+        stats = writing.write(self.file, self.plan, cast=False, verify=True)
         assert stats.path_taken == "op"
 
     def unverified(self) -> None:
@@ -123,10 +122,10 @@ class Loaders:
 
     def into_arrays(self) -> None:
         """Loads the arrays of a `Detector`, without TensorFlow."""
-        plan = self.graph.plan(transposed=self.header.transposed)
+        plan = self.graph.plan(transposed=self.file.header.transposed)
         targets = [self.arrays[assignment.slot.variable] for assignment in plan.assignments]
         threads = op_library.thread_count()
-        fill_arrays(self.file, self.header, plan, targets, verify=True, threads=threads)
+        fill_arrays(self.file, plan, targets, verify=True, threads=threads)
 
     def folded_kernels(self) -> Iterator[tuple[Any, Any]]:
         """Yields each kernel of `inference`, and what the model's variables fold to."""
@@ -140,7 +139,7 @@ class Loaders:
     def portable(self) -> None:
         """Loads without the op, into new memory that becomes the variables."""
         with mock.patch.object(writing, "_op_can", return_value=False):
-            stats = writing.write(self.file, self.header, self.plan, cast=False, verify=True)
+            stats = writing.write(self.file, self.plan, cast=False, verify=True)
         assert stats.path_taken == "portable"
 
     def pure_python(self) -> None:

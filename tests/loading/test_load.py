@@ -312,7 +312,7 @@ def written(model, path, text=PLAIN):
     """Loads without a diagnosis: plan, header, native check and write."""
     plan = plan_for(model, yolotf.parse_cfg(text))
     file = WeightsFile.named(path)
-    return writing.write(file, file.header(), plan, cast=False, verify=True)
+    return writing.write(file.parsed(), plan, cast=False, verify=True)
 
 
 def refused(model, path, error, *, call=yolotf.load_darknet_weights, hide=None, **options):
@@ -690,13 +690,11 @@ def test_a_plan_that_describes_no_array_is_refused(plain, weights, path_taken):
     first = plan.assignments[0]
     wrong = layout.Assignment(first.segment, first.slot, (15,), 1, 1, 16, 1)
     path = weights()
-    file = WeightsFile.named(path)
     scramble(plain)
     before = snapshot(plain)
     with messages.refused(errors.ModelMismatchError):
         writing.write(
-            file,
-            file.header(plan.floats),
+            WeightsFile.named(path).parsed(plan.floats),
             layout.Plan((*plan.assignments[1:], wrong), plan.floats, network),
             cast=False,
             verify=True,

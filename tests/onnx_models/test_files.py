@@ -148,9 +148,9 @@ def test_a_part_of_the_file_is_in_memory_at_a_time(tmp_path, weights, monkeypatc
     groups = []
     known = arrays.scatter
 
-    def scatter(path, header, plan, assignments, arrays, **options):
+    def scatter(file, plan, assignments, arrays, **options):
         groups.append(sum(array.nbytes for array in arrays))
-        return known(path, header, plan, assignments, arrays, **options)
+        return known(file, plan, assignments, arrays, **options)
 
     monkeypatch.setattr(arrays, "scatter", scatter)
     monkeypatch.setattr(arrays, "_PIECE", 1000)

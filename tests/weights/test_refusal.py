@@ -56,12 +56,11 @@ def refusal(tmp_path: Path):
 
     def refused(change, moves: tuple[layout.Assignment, ...] | None = None) -> WeightsMismatch:
         path.write_bytes(change(bytearray(path.read_bytes())))
-        file = WeightsFile.named(path)
-        header = file.header(layout.floats(NETWORK))
+        file = WeightsFile.named(path).parsed(layout.floats(NETWORK))
         plan = layout.Plan(plain() if moves is None else moves, None, NETWORK)
         arrays = [assignment.slot.variable for assignment in plan.assignments]
         with messages.refused(WeightsMismatch, path=str(path)) as caught:
-            fill_arrays(file, header, plan, arrays, verify=True, threads=2)
+            fill_arrays(file, plan, arrays, verify=True, threads=2)
         return caught.value
 
     return refused

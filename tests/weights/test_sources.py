@@ -216,7 +216,7 @@ def test_memory_is_mapped_only_when_sealed_against_writes(model):
     with WeightsFile.open(CONTENT) as file:
         assert Path(file.path).name == "weights"
         assert file.size_bytes == len(CONTENT)
-        assert [floats for _, floats in file.layouts()] == [802, 803]
+        assert [parsed.floats for parsed in file.layouts()] == [802, 803]
 
 
 @pytest.mark.parametrize("lacking", ["memfd_create", "proc", "both"])

@@ -15,7 +15,7 @@ from yolotf.text import plural
 def truncated(case: Case, place: Place | None, *, cut: bool) -> Finding:
     """Returns the cause for a file that ends inside `place`, or inside the header if None."""
     where = "inside the header"
-    if place and case.file.size_bytes >= case.header.size_bytes:
+    if place and case.file.size_bytes >= case.file.header.size_bytes:
         where = f"in the {place.role} of {case.subject.where(place.layer)}"
     return findings.Truncated(
         path=case.file.name,

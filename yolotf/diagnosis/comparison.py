@@ -27,7 +27,7 @@ from yolotf.files import detect
 from yolotf.files.detect import Contents
 from yolotf.text import plural
 from yolotf.weights import catalog, layout, own_files, same_size, statistics
-from yolotf.weights.file import WeightsFile
+from yolotf.weights.file import ParsedFile, WeightsFile
 from yolotf.weights.header import NARROW, WIDE, Header
 from yolotf.weights.likelihood import Evidence
 from yolotf.weights.statistics import Stats
@@ -90,7 +90,6 @@ class _Comparison:
 
     def __init__(self, file: WeightsFile, contents: Contents, subject: Subject) -> None:
         self.file = file
-        self.size = file.size_bytes
         self.contents = contents
         self.subject = subject
         self.runs = statistics.runs_of(subject.segments)
@@ -104,47 +103,47 @@ class _Comparison:
         header = Header.parse(self.file.start)
         if how := detect.mangled(self.file.path):
             return self._result(header, [findings.TextDamage(path=self.file.name, how=how)])
-        if header is None or self.size < header.version_size_bytes:
+        if header is None or self.file.size_bytes < header.version_size_bytes:
             place = Place(*self.runs[0][:3]) if self.runs else None
             width = header.version_size_bytes if header else WIDE
-            case = self._case((header or Header(0, 0, 0, 0, width))._replace(size_bytes=width))
+            # The file ends inside its header, whose size follows from the version alone.
+            assumed = (header or Header(0, 0, 0, 0, width))._replace(size_bytes=width)
+            case = Case(self.file.with_header(assumed), self.subject)
             return self._result(header, [case_findings.truncated(case, place, cut=True)], place)
+        file = self.file.with_header(header)
         for width in (WIDE, NARROW):
-            if self.size == self.subject.size_bytes(width):
-                header = Header.parse(self.file.start, width) or header
-                if damaged := self._newline_damage(header):
+            if file.size_bytes == self.subject.size_bytes(width):
+                file = file.with_width(width)
+                if damaged := self._newline_damage(file):
                     return damaged
-                if matching := self._matching(header):
+                if matching := self._matching(file):
                     return matching
-        return self._explained(header)
+        return self._explained(file)
 
-    def _case(self, header: Header) -> Case:
-        return Case(self.file, header, self.subject)
-
-    def _matching(self, header: Header) -> ComparisonResult | None:
+    def _matching(self, file: ParsedFile) -> ComparisonResult | None:
         """Returns the result for a file of the right size; None if its values contradict it."""
-        damaged = damage.find(self.file, self.subject.segments, header.size_bytes)
+        damaged = damage.find(file, self.subject.segments)
         if any(span.detected in ("nan_or_inf", "negative_variance") for span in damaged):
             return None
-        self._warn_width(header)
+        self._warn_width(file.header)
         self.warnings += same_size_networks(self.file, self.subject)
         matches = tuple(catalog.solve(self.subject.floats))
         if damaged:
-            causes = [self._damaged(span, header) for span in damaged]
-            start = (damaged[0].start - header.size_bytes) // layout.FLOAT_BYTES
+            causes = [self._damaged(span, file.header) for span in damaged]
+            start = (damaged[0].start - file.header.size_bytes) // layout.FLOAT_BYTES
             first_damaged = next(run for run in self.runs if run.end > start)
-            return self._result(header, causes, Place(*first_damaged[:3]), matches)
-        if self._only_zeros(header):
+            return self._result(file.header, causes, Place(*first_damaged[:3]), matches)
+        if self._only_zeros(file):
             self._warn_unverified("the file holds nothing but zeros")
         elif not any(run.role == "moving_variance" for run in self.runs):
             self._warn_unverified("the network has no batch norm")
-        return self._result(header, [], None, matches)
+        return self._result(file.header, [], None, matches)
 
-    def _only_zeros(self, header: Header) -> bool:
+    def _only_zeros(self, file: ParsedFile) -> bool:
         """Returns whether all values are zero; reads the small arrays first."""
         small = [run for run in self.runs if run.role != "kernel"]
         for runs in (small, self.runs):
-            scanned = statistics.scan(self.file, runs, header.size_bytes)
+            scanned = statistics.scan(file, runs)
             if any(stats.zero != stats.floats for stats in scanned):
                 return False
         return True
@@ -175,13 +174,12 @@ class _Comparison:
         run = next((run for run in self.runs if run.end > place), self.runs[-1])
         return run.layer, run.role
 
-    def _newline_damage(self, header: Header) -> ComparisonResult | None:
+    def _newline_damage(self, file: ParsedFile) -> ComparisonResult | None:
         """Returns the result for a file with translated line ends; None for any other."""
-        expected = self.subject.size_bytes(header.size_bytes)
-        how = detect.newlines(self.file.path, expected)
+        how = detect.newlines(file.path, file.size_of(self.subject.floats))
         if not how:
             return None
-        return self._result(header, [findings.TextDamage(path=self.file.name, how=how)])
+        return self._result(file.header, [findings.TextDamage(path=self.file.name, how=how)])
 
     def _warn_width(self, header: Header) -> None:
         if header.size_bytes != header.version_size_bytes:
@@ -212,30 +210,30 @@ class _Comparison:
             tuple(matches),
         )
 
-    def _explained(self, header: Header) -> ComparisonResult:
+    def _explained(self, file: ParsedFile) -> ComparisonResult:
         """Returns the result for a file that does not match: its best explanation."""
-        best, matches = self._best(header)
-        header = Header.parse(self.file.start, best.header_bytes) or header
-        case = self._case(header)
-        place, plausible = best.place, self._plausible(best)
+        best, matches = self._best(file)
+        file = file.with_width(best.header_bytes)
+        header, case = file.header, Case(file, self.subject)
+        place, plausible = best.place, _is_plausible(best, file)
         if not plausible:
-            with Evidence(self.file, best.header_bytes) as evidence:
+            with Evidence(file) as evidence:
                 place = scoring.first_unsupported(evidence, self.runs)
         if not header.plausible and not (best.exact and plausible and best.support > 0):
             return self._result(header, [self._binary()], None, matches)
-        if not (best.exact and plausible) and (damaged := self._newline_damage(header)):
+        if not (best.exact and plausible) and (damaged := self._newline_damage(file)):
             return damaged
         self._warn_width(header)
         if not plausible:
             return self._result(header, [self._unknown(case, place)], place, matches)
         if isinstance(best, AsIs):
-            return self._impossible_values_only(header, matches)
+            return self._impossible_values_only(file, matches)
         if isinstance(best, Edited):
             best = replace(best, other_networks=self._networks_of_same_size(best, matches))
         causes = list(best.causes(case))
         if not isinstance(best, Shifted):
-            floats = self.subject.floats if isinstance(best, Trailing) else self.size
-            if count := statistics.nonfinite(self.file, header.size_bytes, floats):
+            floats = self.subject.floats if isinstance(best, Trailing) else file.size_bytes
+            if count := statistics.nonfinite(file, floats):
                 causes.append(
                     findings.Damaged(path=self.file.name, detected="nan_or_inf", count=count)
                 )
@@ -253,12 +251,13 @@ class _Comparison:
         ]
         return f"or {', or '.join(clauses)}" if clauses else ""
 
-    def _best(self, header: Header) -> tuple[Explanation, list[catalog.Match]]:
+    def _best(self, file: ParsedFile) -> tuple[Explanation, list[catalog.Match]]:
         """Returns the likeliest explanation over both header widths, and the known networks."""
         own_architecture = self.subject.architecture
-        explanations, matches = self._explanations(header, own_architecture)
+        explanations, matches = self._explanations(file, own_architecture)
         likeliest = explanations[:_MAX_EXPLANATIONS]
-        best = next(filter(self._plausible, likeliest), explanations[0])
+        plausible = (explanation for explanation in likeliest if _is_plausible(explanation, file))
+        best = next(plausible, explanations[0])
         if isinstance(best, Partial):
             # A whole stock network is likelier than a backbone of a cfg with one more layer.
             least_support = best.support - 1e-6
@@ -282,15 +281,15 @@ class _Comparison:
         return best, matches
 
     def _explanations(
-        self, header: Header, own_architecture: catalog.Architecture | None
+        self, file: ParsedFile, own_architecture: catalog.Architecture | None
     ) -> tuple[list[Explanation], list[catalog.Match]]:
         """Returns all explanations, likeliest first, and the known networks of the file's size."""
         flow = ChannelFlow(self.subject.network)
         explanations: list[Explanation] = []
         matches: list[catalog.Match] = []
-        floats_after = {header.size_bytes: floats for header, floats in self.file.layouts()}
-        for width in header.widths:
-            usual = width == header.version_size_bytes
+        floats_after = {parsed.header.size_bytes: parsed.floats for parsed in file.layouts()}
+        for width in file.header.widths:
+            usual = width == file.header.version_size_bytes
             floats = floats_after.get(width)
             if floats is None and not usual:
                 continue
@@ -298,7 +297,7 @@ class _Comparison:
             others = [
                 match for match in matches_of_width if not self._is_own(match, own_architecture)
             ]
-            with Evidence(self.file, width) as evidence:
+            with Evidence(file.with_width(width)) as evidence:
                 explanations_of_width = scoring.explain(
                     evidence,
                     self.runs,
@@ -318,11 +317,6 @@ class _Comparison:
         explanations.sort(key=lambda explanation: -explanation.score)
         return explanations, matches
 
-    def _plausible(self, explanation: Explanation) -> bool:
-        """Returns whether the values at its moving variances can be variances."""
-        with Evidence(self.file, explanation.header_bytes) as evidence:
-            return explanation.impossible(evidence) <= _MAX_IMPOSSIBLE_SHARE
-
     def _is_own(self, match: catalog.Match, own_architecture: catalog.Architecture | None) -> bool:
         """Returns whether a single change of the network itself is equivalent to `match`."""
         if match.architecture is not own_architecture:
@@ -330,22 +324,22 @@ class _Comparison:
         return match.layers is None or match.channels == self.subject.network.input_shape.channels
 
     def _impossible_values_only(
-        self, header: Header, matches: Sequence[catalog.Match]
+        self, file: ParsedFile, matches: Sequence[catalog.Match]
     ) -> ComparisonResult:
         """Returns the result for the right layout with impossible values."""
-        scanned = statistics.scan(self.file, self.runs, header.size_bytes)
-        causes = list(self._value_causes(header, scanned))
-        damaged = damage.find(self.file, self.subject.segments, header.size_bytes)
-        causes += [self._damaged(span, header) for span in damaged if span.detected == "huge"]
+        scanned = statistics.scan(file, self.runs)
+        causes = list(self._value_causes(file, scanned))
+        damaged = damage.find(file, self.subject.segments)
+        causes += [self._damaged(span, file.header) for span in damaged if span.detected == "huge"]
         impossible = (
             Place(*run[:3])
             for run, stats in zip(self.runs, scanned, strict=True)
             if _impossible_values(run, stats, "nan_or_inf")
             or _impossible_values(run, stats, "negative_variance")
         )
-        return self._result(header, causes, next(impossible, None), matches)
+        return self._result(file.header, causes, next(impossible, None), matches)
 
-    def _value_causes(self, header: Header, scanned: Sequence[Stats]) -> Iterator[Finding]:
+    def _value_causes(self, file: ParsedFile, scanned: Sequence[Stats]) -> Iterator[Finding]:
         """Yields causes for NaN or infinity and for negative variances, with the first place."""
         for detected in ("nan_or_inf", "negative_variance"):
             counts = [
@@ -362,8 +356,8 @@ class _Comparison:
                 count=sum(count for _, count in counts),
                 layer=run.layer,
                 role=run.role,
-                offset=header.size_bytes + layout.FLOAT_BYTES * run.start,
-                end=header.size_bytes + layout.FLOAT_BYTES * run.end,
+                offset=file.header.size_bytes + layout.FLOAT_BYTES * run.start,
+                end=file.header.size_bytes + layout.FLOAT_BYTES * run.end,
                 where=self.subject.where(run.layer),
             )
 
@@ -375,22 +369,28 @@ class _Comparison:
 
     def _unknown(self, case: Case, place: Place | None) -> Finding:
         """Returns the cause for a file that no explanation accounts for."""
-        if self.size == case.expected_bytes:
+        if case.file.size_bytes == case.expected_bytes:
             tried = (
                 "the size is right, the numbers are not; tried layers in another order and floats "
                 "added or lost"
             )
         else:
             tried = (
-                f"{self.size} bytes in place of {case.expected_bytes}; tried other class counts, "
-                "channels and masks, every single change of the cfg, and every known network whole "
-                "or cut"
+                f"{case.file.size_bytes} bytes in place of {case.expected_bytes}; tried other "
+                "class counts, channels and masks, every single change of the cfg, and every known "
+                "network whole or cut"
             )
         where = f"; they diverge at {self.subject.where(place.layer)}" if place else ""
         return findings.Unknown(
             path=self.file.name,
             problem=f"written by another network than {self.subject.source}: {tried}{where}",
         )
+
+
+def _is_plausible(explanation: Explanation, file: ParsedFile) -> bool:
+    """Returns whether the values at an explanation's moving variances can be variances."""
+    with Evidence(file.with_width(explanation.header_bytes)) as evidence:
+        return explanation.impossible(evidence) <= _MAX_IMPOSSIBLE_SHARE
 
 
 def _same_runs(edited: Sequence[statistics.Run], known: Sequence[statistics.Run]) -> bool:

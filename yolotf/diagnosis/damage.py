@@ -9,7 +9,7 @@ from typing import NamedTuple
 from yolotf import _core
 from yolotf.darknet.segments import Segment
 from yolotf.weights import op_library
-from yolotf.weights.file import WeightsFile
+from yolotf.weights.file import ParsedFile
 from yolotf.weights.plan import Plan, Slot, assignment
 
 
@@ -31,7 +31,7 @@ class Damage(NamedTuple):
     number: int = 0
 
 
-def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> list[Damage]:
+def find(file: ParsedFile, segments: Sequence[Segment]) -> list[Damage]:
     """Returns all damaged ranges of a file of the network's size, in file order.
 
     The rules and the code are those of a load with `verify`, so that no load accepts a file that
@@ -40,6 +40,7 @@ def find(file: WeightsFile, segments: Sequence[Segment], header_bytes: int) -> l
     Raises:
         OSError: the file cannot be read.
     """
+    header_bytes = file.header.size_bytes
     plan = Plan(tuple(assignment(segment, _slot(segment)) for segment in segments), None, None)
     try:
         rows = _core.examine_content(

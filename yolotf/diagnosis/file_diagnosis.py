@@ -96,8 +96,8 @@ class Diagnosis:
             end = divergence.layer
         elif any(cause.kind != "trailing" for cause in self.causes):
             end = -1
-        header = self.header if self.readable else None
-        scanned = layer_table.scan(self.file, header, self.subject, sections if scan_all else end)
+        file = self.file.with_header(self.header) if self.header and self.readable else None
+        scanned = layer_table.scan(file, self.subject, sections if scan_all else end)
         header_bytes = self.header.size_bytes if self.header else WIDE
         return layer_table.of_subject(self.subject, header_bytes, scanned, end, divergence)
 

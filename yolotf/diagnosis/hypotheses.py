@@ -208,7 +208,7 @@ class Edited(Explanation):
             place.layer,
             f"is different in the file: {problem}",
             remedy,
-            edit.floats or case.floats - subject.floats,
+            edit.floats or case.file.floats - subject.floats,
             line=subject.line(edited, key),
         )
 
@@ -351,7 +351,7 @@ class Shifted(Explanation):
             f"{'later' if later else 'earlier'} in the file"
         )
         remedy = "use the cfg it was trained with"
-        if case.floats == case.subject.floats or abs(self.floats) <= _MAX_LOST:
+        if case.file.floats == case.subject.floats or abs(self.floats) <= _MAX_LOST:
             remedy += f"; or get an undamaged copy: bytes were {'added' if later else 'lost'} here"
         else:
             remedy += (

@@ -22,7 +22,7 @@ from yolotf.files.fetching import TIMEOUT
 from yolotf.progress import Progress, as_progress
 from yolotf.weights import catalog, layout, same_size
 from yolotf.weights.file import WeightsFile, WeightsSource
-from yolotf.weights.header import Header, float_counts
+from yolotf.weights.header import Header
 
 
 @public
@@ -158,24 +158,26 @@ def _inspection(file: WeightsFile, network: cfg.Network | None) -> Inspection:
         return inspection
     if damage := detect.mangled(file.path):
         return replace(inspection, detected=damage)
-    header = Header.parse(file.start)
-    if header is None:
+    by_version = Header.parse(file.start)
+    if by_version is None:
         return inspection
-    if rest := (file.size_bytes - header.size_bytes) % layout.FLOAT_BYTES:
+    if rest := (file.size_bytes - by_version.size_bytes) % layout.FLOAT_BYTES:
         # Both header widths are multiples of four, so the remainder is the same for either.
         hint = f"cut or damaged: {rest} of 4 bytes left after the last whole float"
-        return replace(inspection, header=header, detected="damaged", hint=hint)
+        return replace(inspection, header=by_version, detected="damaged", hint=hint)
+    parsed = file.with_header(by_version)
     matches: list[catalog.Match] = []
-    for width, floats in float_counts(file.size_bytes, header.widths):
-        solved = catalog.solve(floats)
+    for candidate in file.layouts():
+        solved = catalog.solve(candidate.floats)
         # Prefer the header width with which the size is that of a more common network.
         margin = priors.CLEARER_SIZE
         if solved and (not matches or solved[0].penalty + margin < matches[0].penalty):
-            matches, header = solved, Header.parse(file.start, width) or header
+            matches, parsed = solved, candidate
     if network is not None:
         diagnosis = diagnosis_of(file, network)
-        header = diagnosis.header or header
+        header = diagnosis.header or parsed.header
         layers = tuple(diagnosis.rows(scan_all=True))
     else:
-        layers = tuple(layer_table.of_known(file, header, matches[0])) if matches else ()
+        header = parsed.header
+        layers = tuple(layer_table.of_known(parsed, matches[0])) if matches else ()
     return replace(inspection, header=header, matches=tuple(matches), layers=layers)

@@ -9,8 +9,7 @@ from typing import NamedTuple
 from yolotf.darknet import cfg
 from yolotf.diagnosis.target import Subject
 from yolotf.weights import catalog, layout, statistics
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile
 from yolotf.weights.statistics import Stats
 
 
@@ -109,33 +108,31 @@ def of_subject(
         )
 
 
-def scan(
-    file: WeightsFile, header: Header | None, subject: Subject, end: int
-) -> list[Stats | None]:
+def scan(file: ParsedFile | None, subject: Subject, end: int) -> list[Stats | None]:
     """Returns the statistics of each segment up to layer `end`; None for the others.
 
-    Without a header, or if the file cannot be read, all are None.
+    Without a file, or if it cannot be read, all are None.
     """
     runs = statistics.runs_of(segment for segment in subject.segments if segment.layer <= end)
     scanned: list[Stats | None] = []
-    if runs and header:
+    if runs and file:
         try:
-            scanned = list(statistics.scan(file, runs, header.size_bytes))
+            scanned = list(statistics.scan(file, runs))
         except OSError:
             scanned = []
     return scanned + [None] * (len(subject.segments) - len(scanned))
 
 
-def of_known(file: WeightsFile, header: Header, match: catalog.Match) -> Iterator[LayerRow]:
+def of_known(file: ParsedFile, match: catalog.Match) -> Iterator[LayerRow]:
     """Yields rows for a file that has the size of a known network; array shapes are unknown."""
     from yolotf.diagnosis import scoring  # imports NumPy
 
     rows = match.architecture.at(match.classes, match.channels)
     runs = scoring.stored_runs(rows, match.layers)
-    scanned = statistics.scan(file, runs, header.size_bytes)
+    scanned = statistics.scan(file, runs)
     by_layer: dict[int, list[Array]] = {}
     for run, stats in zip(runs, scanned, strict=True):
-        offset = header.size_bytes + layout.FLOAT_BYTES * run.start
+        offset = file.header.size_bytes + layout.FLOAT_BYTES * run.start
         by_layer.setdefault(run.layer, []).append(
             Array(run.role, (run.floats,), offset, layout.FLOAT_BYTES * run.floats, stats)
         )

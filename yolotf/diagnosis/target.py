@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from yolotf.darknet import cfg
 from yolotf.weights import catalog, layout
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import WIDE, Header
+from yolotf.weights.file import ParsedFile
+from yolotf.weights.header import WIDE
 
 
 @dataclass(frozen=True)
@@ -100,21 +100,14 @@ class Case:
     """A file that holds floats, and the network it is compared with.
 
     Attributes:
-        file: the file.
-        header: its header, read with one of the two widths.
+        file: the file, with a header of one of the two widths.
         subject: the network.
     """
 
-    file: WeightsFile
-    header: Header
+    file: ParsedFile
     subject: Subject
-
-    @property
-    def floats(self) -> int:
-        """The number of whole floats after the header."""
-        return max(0, self.file.size_bytes - self.header.size_bytes) // layout.FLOAT_BYTES
 
     @property
     def expected_bytes(self) -> int:
         """The size of a matching file with this header, in bytes."""
-        return self.subject.size_bytes(self.header.size_bytes)
+        return self.file.size_of(self.subject.floats)

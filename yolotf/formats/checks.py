@@ -173,11 +173,11 @@ def check_holds_all_layers(file: WeightsFile, network: Network, kind: str) -> No
     with meaningless boxes. `.safetensors` holds only the layers in the file.
     """
     try:
-        header = file.header(file_layout.floats(network))
+        parsed = file.parsed(file_layout.floats(network))
     except errors.HeaderError as error:
         diagnosis = diagnose(file, network)
         raise errors.HeaderError(diagnosis.summary(), **error.facts, diagnosis=diagnosis) from None
-    expected = file_layout.size_bytes(network, header.size_bytes)
+    expected = parsed.size_of(file_layout.floats(network))
     if file.size_bytes < expected and kind != ".safetensors":
         diagnosis = diagnose(file, network).with_argument()
         raise errors.SizeMismatchError(

@@ -308,7 +308,7 @@ def _loaded(
         raise with_diagnosis(error, file, network) from None  # names what `convert` takes
     arrays = None
     if options.layout == "torch":
-        arrays = safetensors.torch_arrays(network, file, loaded.header)
+        arrays = safetensors.torch_arrays(network, file.with_header(loaded.header))
     return ConversionInput(model, network, loaded, options, progress, arrays)
 
 

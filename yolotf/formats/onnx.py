@@ -94,10 +94,10 @@ def write(
     progress("building", 1, 1)
     progress("loading", 0, weights.size_bytes)
     try:
-        header = weights.header(layout.floats(network))
-        plan = described.graph.plan(transposed=header.transposed)
-        check_size(weights, plan, header)
-        check_content(weights, header, plan, threads=threads)
+        parsed = weights.parsed(layout.floats(network))
+        plan = described.graph.plan(transposed=parsed.header.transposed)
+        check_size(parsed, plan)
+        check_content(parsed, plan, threads=threads)
         progress("loading", weights.size_bytes, weights.size_bytes)
         progress("writing", 0, 1)
         metadata = {"cfg": network.to_cfg(), "names": "\n".join(options.class_names)}
@@ -105,8 +105,7 @@ def write(
         with _files(target, network, overwrite, inputs) as (model_file, data, data_name):
             pieces = file.write(
                 described,
-                weights,
-                header,
+                parsed,
                 model_file,
                 metadata,
                 threads=threads,
@@ -119,7 +118,7 @@ def write(
     layers = sorted({assignment.segment.layer for assignment in plan.assignments})
     report = LoadReport(
         path=weights.name,
-        header=header,
+        header=parsed.header,
         layers=len(layers),
         variables=len(described.weights),
         floats=layout.floats(network),
@@ -130,7 +129,7 @@ def write(
         mapped=pieces.mapped,
         threads=threads,
         loaded=tuple(network.layers[index].name for index in layers),
-        warnings=tuple(file_warnings(header, network, weights.path)),
+        warnings=tuple(file_warnings(parsed, network)),
     )
     return report, written
 

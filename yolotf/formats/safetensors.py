@@ -13,8 +13,7 @@ from yolotf.darknet.roles import Role
 from yolotf.errors import SizeMismatchError, optional_package
 from yolotf.formats.request import ConversionInput
 from yolotf.models import traversal
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile
 from yolotf.weights.layout import FLOAT_BYTES, Segment, segments
 
 EXTRA = "safetensors"
@@ -74,7 +73,7 @@ def _variables(conversion: ConversionInput) -> dict[str, Any]:
     return arrays
 
 
-def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[str, Any]:
+def torch_arrays(network: Network, file: ParsedFile) -> dict[str, Any]:
     """Returns a file's arrays under PyTorch's names and in its axis order.
 
     Darknet stores kernels in PyTorch's order, OIHW and (out, in). Layers beyond the end of a
@@ -83,7 +82,6 @@ def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[st
     Args:
         network: a network that matches the file.
         file: the weights.
-        header: its header.
 
     Returns:
         `conv_17.weight`, `conv_17.bias`; for batch normalization `bn_17.weight`, `bn_17.bias`,
@@ -93,6 +91,7 @@ def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[st
         SizeMismatchError: the file ends inside an array.
         OSError: the file cannot be read.
     """
+    header = file.header
     floats = np.fromfile(file.path, np.float32, offset=header.size_bytes)
     arrays = {}
     for segment in segments(network, transposed=header.transposed):
@@ -105,7 +104,7 @@ def torch_arrays(network: Network, file: WeightsFile, header: Header) -> dict[st
                 f"{file.name}: the file became shorter while it was being read; convert it again",
                 path=file.name,
                 expected=header.size_bytes + segment.end,
-                found=header.size_bytes + FLOAT_BYTES * len(floats),
+                found=file.size_of(len(floats)),
             )
         arrays[_torch_name(network, segment)] = _outputs_first(
             values.reshape(segment.shape), segment

@@ -200,11 +200,10 @@ class FoldedNetwork:
         check_eager()
         opening = WeightsFile.open(weights, network=self.network)
         with opening as file, tf_errors.translate_errors(self.network):
-            header = file.header(layout.floats(self.network))
-            plan = self._plan(transposed=header.transposed)
+            parsed = file.parsed(layout.floats(self.network))
+            plan = self._plan(transposed=parsed.header.transposed)
             writing.write(
-                file,
-                header,
+                parsed,
                 plan,
                 cast=False,
                 verify=verify,

@@ -68,9 +68,9 @@ class TracedNetwork:
             return self._load(file, verify)
 
     def _load(self, file: WeightsFile, verify: bool) -> TracedWeights:
-        header = file.header(layout.floats(self.network))
+        parsed = file.parsed(layout.floats(self.network))
         folded = FoldedNetwork(self.network)
-        folded.load(file, verify=verify, contents_disposable=True)
+        folded.load(parsed, verify=verify, contents_disposable=True)
         input_shape = self.network.input_shape
         inputs = tf.TensorSpec([None, *input_shape], tf.float32)
         states = {key: tf.TensorSpec(shape) for key, shape in self.graph.states.items()}
@@ -83,7 +83,7 @@ class TracedNetwork:
         else:
             function = tf.function(folded, input_signature=[inputs], autograph=False)
             function(tf.zeros([1, *input_shape]))
-        return TracedWeights(file.name, header, folded, function)
+        return TracedWeights(parsed.name, parsed.header, folded, function)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: TracedWeights) -> list[Array]:
         """See `RuntimeNetwork.raw_heads`."""

@@ -104,7 +104,7 @@ def _compared(model: Any, file: WeightsFile | None, classes: int | None) -> cfg.
     floats: list[int] = []
     if file is not None:
         with contextlib.suppress(OSError):  # the diagnosis reports it
-            floats = [count for _, count in file.layouts()]
+            floats = [parsed.floats for parsed in file.layouts()]
     network = network_like(model, floats)
     return network if classes is None else network.with_classes(classes)
 

@@ -32,8 +32,7 @@ from yolotf.models.stock import stock_networks
 from yolotf.models.traversal import name_of
 from yolotf.text import plural
 from yolotf.weights import layout, refusal
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile, WeightsFile
 from yolotf.weights.plan import layer_names
 
 ENDS_AFTER = "the file ends after "
@@ -45,7 +44,7 @@ class Job:
     """A plan, and the layers it leaves out.
 
     Attributes:
-        header: the header of the file.
+        file: the file, with the header that the plan goes with.
         plan: which floats of the file go into which variables.
         loaded: names of the model's layers that are written.
         skipped: layers whose shapes differ between file and model.
@@ -55,7 +54,7 @@ class Job:
         complete: whether the file is a complete file of the model's own network.
     """
 
-    header: Header
+    file: ParsedFile
     plan: layout.Plan
     loaded: tuple[str, ...]
     skipped: tuple[partial.Skipped, ...] = ()
@@ -131,43 +130,44 @@ def _of_network(
                 **error.facts,
             ) from None
     stored = _FileLayers.read(network, file, strict)
-    stored.check_size(file)
+    stored.check_size()
     pairing = _aligned(model, own, stored)
     outputs = [own.layers[index] for index in output_layers(own)] if own.heads else []
     excused = {part_name(layer, part) for layer in outputs for part in parts_of(layer)}
     skipped = [layer for layer in pairing.skipped if layer.name not in excused]
     refuse_unpaired(file, network, skipped, pairing, stored.beyond)
-    return _pairing_job(model, own, network, file, stored, pairing)
+    return _pairing_job(model, own, network, stored, pairing)
 
 
 def _foreign(model: Any, file: WeightsFile, strict: bool) -> Job:
     """Plans for a model of unknown origin: the file's values decide the order of its layers."""
     layouts = list(file.layouts())
     if not strict or file.backbone_layers is not None:
-        for structure, (header, floats) in itertools.product(readings(model), layouts):
-            order = order_by_file.beginning(structure, floats)
+        for structure, parsed in itertools.product(readings(model), layouts):
+            order = order_by_file.beginning(structure, parsed.floats)
             if order is not None:
-                assignments = order_by_file.assignments(order, transposed=header.transposed)
+                transposed = parsed.header.transposed
+                assignments = order_by_file.assignments(order, transposed=transposed)
                 uncovered = (unit.name for unit in structure.units if unit not in order)
                 return Job(
-                    header,
-                    layout.Plan(assignments, floats, None),
+                    parsed,
+                    layout.Plan(assignments, parsed.floats, None),
                     layer_names(assignments),
                     untouched=(*uncovered, *structure.unsupported),
                     notes=(f"{ENDS_AFTER}{plural(len(order), 'layer')}",),
                     complete=False,
                 )
-    structure = reading_of_size(model, [floats for _, floats in layouts])
-    header = file.header(structure.floats)
-    if file.size_bytes != header.size_bytes + layout.FLOAT_BYTES * structure.floats:
+    structure = reading_of_size(model, [parsed.floats for parsed in layouts])
+    parsed = file.parsed(structure.floats)
+    if parsed.size_bytes != parsed.size_of(structure.floats):
         for network in enclosing_networks(model, file):
             job = _part_of_network(model, network, file, strict)
             if job is not None:
                 return job
-    order = order_by_file.arrange(structure, file, header)
-    assignments = order_by_file.assignments(order, transposed=header.transposed)
+    order = order_by_file.arrange(structure, parsed)
+    assignments = order_by_file.assignments(order, transposed=parsed.header.transposed)
     plan = layout.Plan(assignments, structure.floats, None)
-    return Job(header, plan, layer_names(assignments), untouched=tuple(structure.unsupported))
+    return Job(parsed, plan, layer_names(assignments), untouched=tuple(structure.unsupported))
 
 
 def _part_of_network(
@@ -189,7 +189,7 @@ def _part_of_network(
         pairing.loaded
     ):
         return None
-    job = _pairing_job(model, None, network, file, stored, pairing)
+    job = _pairing_job(model, None, network, stored, pairing)
     count = plural(len(stored.layers), "layer")
     note = f"{name_of(model)} is {len(sections)} of the {count} of {network.source}"
     return replace(job, notes=(note, *job.notes))
@@ -206,7 +206,7 @@ def _all_but_heads(model: Any, network: cfg.Network, file: WeightsFile, strict: 
     loaded = {assignment.segment.layer for assignment in pairing.assignments}
     if not {layer.index for layer in stored.layers} <= loaded | set(output_layers(network)):
         return None
-    return _pairing_job(model, None, network, file, stored, pairing)
+    return _pairing_job(model, None, network, stored, pairing)
 
 
 def is_part(model: Any, file: WeightsFile) -> bool:
@@ -245,8 +245,8 @@ def enclosing_networks(model: Any, file: WeightsFile) -> Iterable[cfg.Network]:
     built_from = network_of_layers(model)
     if built_from is not None:
         yield built_from
-    for _, floats in file.layouts():
-        yield from stock_networks(floats)
+    for parsed in file.layouts():
+        yield from stock_networks(parsed.floats)
 
 
 def _paired(
@@ -260,7 +260,7 @@ def _paired(
 ) -> Job:
     """Plans a load that matches the file's layers to the model's by name, or by shape."""
     stored = _FileLayers.read(network, file, strict)
-    stored.check_size(file)
+    stored.check_size()
     if by_name:
         pairings = [
             partial.pairing_of(partial.by_name(stored.layers, layers))
@@ -271,7 +271,7 @@ def _paired(
         pairing = _aligned(model, own, stored)
     if by_name and not skip_mismatch:
         refuse_names(file, network, pairing, stored.beyond, strict)
-    return _pairing_job(model, own, network, file, stored, pairing)
+    return _pairing_job(model, own, network, stored, pairing)
 
 
 # Loads in file order
@@ -279,21 +279,21 @@ def _paired(
 
 def _in_order(model: Any, network: cfg.Network, file: WeightsFile, strict: bool) -> Job:
     plan = _plan_in_order(model, network, file)
-    header = file.header(plan.floats)
-    if header.transposed:
+    parsed = file.parsed(plan.floats)
+    if parsed.header.transposed:
         plan = _plan_in_order(model, network, file, transposed=True)
-    backbone = _backbone(file, header, layout.segments(network), strict)
+    backbone = _backbone(parsed, layout.segments(network), strict)
     unsupported = () if network_of(model) is not None else tuple(unsupported_layers(model))
     if backbone is None:
-        return Job(header, plan, plan.layer_names, untouched=unsupported)
+        return Job(parsed, plan, plan.layer_names, untouched=unsupported)
     covered: list[layout.Assignment] = []
     uncovered: list[layout.Assignment] = []
     for assignment in plan.assignments:
         is_covered = assignment.segment.layer < backbone.layers
         (covered if is_covered else uncovered).append(assignment)
     return Job(
-        backbone.header,
-        layout.Plan(tuple(covered), backbone.floats, network),
+        backbone.file,
+        layout.Plan(tuple(covered), backbone.file.floats, network),
         layer_names(covered),
         untouched=(*layer_names(uncovered), *unsupported),
         notes=(backbone.note,),
@@ -310,11 +310,10 @@ def _plan_in_order(
 
 @dataclass(frozen=True)
 class _Backbone:
-    """The contents of a backbone file: its number of layers and floats, and its header."""
+    """A backbone file, with the header that its size means, and its number of layers."""
 
+    file: ParsedFile
     layers: int
-    floats: int
-    header: Header
 
     @property
     def note(self) -> str:
@@ -322,17 +321,17 @@ class _Backbone:
 
 
 def _backbone(
-    file: WeightsFile, header: Header, segments: Sequence[layout.Segment], strict: bool
+    file: ParsedFile, segments: Sequence[layout.Segment], strict: bool
 ) -> _Backbone | None:
     """Returns what a backbone file holds; None for any other file."""
     if strict and file.backbone_layers is None:
         return None
-    if segments and file.size_bytes - header.size_bytes == segments[-1].end:
+    if segments and file.size_bytes - file.header.size_bytes == segments[-1].end:
         return None
-    for likely_header, floats in file.layouts():
-        layers = partial.layers_in_backbone(segments, floats, file.backbone_layers)
+    for parsed in file.layouts():
+        layers = partial.layers_in_backbone(segments, parsed.floats, file.backbone_layers)
         if layers is not None:
-            return _Backbone(layers, floats, likely_header)
+            return _Backbone(parsed, layers)
     return None
 
 
@@ -371,14 +370,14 @@ class _FileLayers:
     """The layers of a network that a file holds.
 
     Attributes:
-        header: header of the file.
+        file: the file, with the header that goes with these layers.
         floats: number of floats of these layers.
         layers: the layers, in file order.
         notes: a note about a backbone file, which ends early.
         beyond: names of the network's layers after the end of a backbone file.
     """
 
-    header: Header
+    file: ParsedFile
     floats: int
     layers: list[partial.FileLayer]
     notes: tuple[str, ...] = ()
@@ -387,40 +386,39 @@ class _FileLayers:
     @classmethod
     def read(cls, network: cfg.Network, file: WeightsFile, strict: bool) -> _FileLayers:
         floats = layout.floats(network)
-        header = file.header(floats)
-        segments = layout.segments(network, transposed=header.transposed)
+        parsed = file.parsed(floats)
+        segments = layout.segments(network, transposed=parsed.header.transposed)
         layers = partial.file_layers(network, segments)
-        backbone = _backbone(file, header, segments, strict)
+        backbone = _backbone(parsed, segments, strict)
         if backbone is None:
-            return cls(header, floats, layers)
+            return cls(parsed, floats, layers)
         covered = [layer for layer in layers if layer.index < backbone.layers]
         beyond = frozenset(layer.name for layer in layers[len(covered) :])
-        return cls(backbone.header, backbone.floats, covered, (backbone.note,), beyond)
+        return cls(backbone.file, backbone.file.floats, covered, (backbone.note,), beyond)
 
-    def check_size(self, file: WeightsFile) -> None:
+    def check_size(self) -> None:
         """Raises `SizeMismatchError` if the file has another size than these layers."""
-        expected = self.header.size_bytes + layout.FLOAT_BYTES * self.floats
-        if file.size_bytes != expected:
-            raise refusal.wrong_size(file.name, file.size_bytes, expected)
+        expected = self.file.size_of(self.floats)
+        if self.file.size_bytes != expected:
+            raise refusal.wrong_size(self.file.name, self.file.size_bytes, expected)
 
 
 def _pairing_job(
     model: Any,
     own: cfg.Network | None,
     network: cfg.Network,
-    file: WeightsFile,
     stored: _FileLayers,
     pairing: partial.Pairing,
 ) -> Job:
     unsupported = () if own is not None else readings(model, skips_bare=True)[0].unsupported
     if not pairing.assignments:
         raise ModelMismatchError(
-            f"{file.name}: no layer of {network.source} matches a layer of {name_of(model)}; pass "
-            "the network that the file was trained as with network=",
-            path=file.name,
+            f"{stored.file.name}: no layer of {network.source} matches a layer of "
+            f"{name_of(model)}; pass the network that the file was trained as with network=",
+            path=stored.file.name,
         )
     return Job(
-        stored.header,
+        stored.file,
         layout.Plan(pairing.assignments, stored.floats, network),
         pairing.loaded,
         pairing.skipped,
@@ -437,11 +435,11 @@ def _network_of_size(file: WeightsFile, own: cfg.Network | None) -> cfg.Network:
     Raises:
         ModelMismatchError: no known network has this size.
     """
-    file.header()  # raises if the file is shorter than a header
-    layouts = list(file.layouts())
-    if own is not None and layout.floats(own) in [floats for _, floats in layouts]:
+    file.parsed()  # raises if the file is shorter than a header
+    counts = [parsed.floats for parsed in file.layouts()]
+    if own is not None and layout.floats(own) in counts:
         return own
-    for _, floats in layouts:
+    for floats in counts:
         for network in stock_networks(floats):
             return network
     if own is not None:

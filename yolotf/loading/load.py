@@ -23,7 +23,7 @@ from yolotf.models.readings import extra_biases
 from yolotf.progress import Progress, as_progress
 from yolotf.weights import layout, own_files, same_size
 from yolotf.weights import write as writing
-from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.file import ParsedFile, WeightsFile, WeightsSource
 from yolotf.weights.header import Header, width_warning
 
 
@@ -186,22 +186,22 @@ def load_darknet_weights(
             progress("loading", 0, file.size_bytes)
             biases = _extra_biases(model, job.plan)
             with tf.init_scope():
-                stats = writing.write(file, job.header, job.plan, cast=cast, verify=verify)
+                stats = writing.write(job.file, job.plan, cast=cast, verify=verify)
                 for bias in biases:
                     bias.variable.assign(tf.zeros(bias.shape, bias.dtype))
         except errors.WeightsMismatch as error:
             raise diagnose.with_diagnosis(error, file, model, network) from None
     undrawn.filled(assignment.slot.holder for assignment in job.plan.assignments)
     if job.complete:
-        origins.remember(model, job.header, job.plan)
+        origins.remember(model, job.file.header, job.plan)
     if bn_epsilon == "darknet":
         for layer in differences.norms(model):
             layer.epsilon = BN_EPSILON
-    warnings = tuple(_warnings(model, job, file.path))
+    warnings = tuple(_warnings(model, job))
     progress("loading", file.size_bytes, file.size_bytes)
     return LoadReport(
         path=file.name,
-        header=job.header,
+        header=job.file.header,
         layers=job.plan.section_count,
         variables=stats.variables,
         floats=job.plan.loaded_floats,
@@ -227,33 +227,33 @@ def _extra_biases(model: Any, plan: layout.Plan) -> list[layout.Slot]:
     return [bias for bias, _ in extra_biases(model, plan.assignments)]
 
 
-def _warnings(model: Any, job: Job, path: str) -> Iterable[str]:
+def _warnings(model: Any, job: Job) -> Iterable[str]:
     """Yields warnings about the file, the layers and what the model computes."""
     network = job.plan.network
     is_whole = job.complete and (
         network is None or job.plan.loaded_floats >= layout.floats(network)
     )
-    yield from file_warnings(job.header, network, path, has_heads=is_whole)
+    yield from file_warnings(job.file, network, has_heads=is_whole)
     yield from job.notes
     for difference in differences.differences(model, network, job.plan.assignments):
         yield difference.message
 
 
 def file_warnings(
-    header: Header, network: Network | None, path: str, *, has_heads: bool = True
+    file: ParsedFile, network: Network | None, *, has_heads: bool = True
 ) -> Iterable[str]:
     """Yields warnings about the header, the cfg, and stock networks the file may belong to.
 
     Args:
-        header: the header of the file.
+        file: the file. The network of a file that this process wrote is certain.
         network: the network it was loaded as, if known.
-        path: the path of the file. The network of a file that this process wrote is certain.
         has_heads: whether heads were loaded too; stock networks of one size differ only there.
     """
+    header = file.header
     if header.size_bytes != header.version_size_bytes:
         version = f"{header.major}.{header.minor}"
         yield width_warning(version, header.version_size_bytes, header.size_bytes)
     if network is not None:
         yield from network.warnings
-        if has_heads and not own_files.was_written_for(path, network):
+        if has_heads and not own_files.was_written_for(file.path, network):
             yield from same_size.stock_warnings(network)

@@ -14,8 +14,7 @@ from yolotf.models.order_by_network import Binding
 from yolotf.models.stock import stock_networks
 from yolotf.models.units import Structure, Unit, some
 from yolotf.weights import layout, statistics
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile
 from yolotf.weights.layout import FLOAT_BYTES, Segment
 from yolotf.weights.likelihood import Evidence
 
@@ -45,8 +44,8 @@ def assignments(
     )
 
 
-def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
-    """Returns the order in which the file stores the units, given its header.
+def arrange(structure: Structure, file: ParsedFile) -> Order:
+    """Returns the order in which the file stores the units.
 
     Raises:
         SizeMismatchError: the file holds more or fewer floats than the model.
@@ -54,18 +53,18 @@ def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
         ModelMismatchError: several orders are equally likely, or the model has layers that no file
             has weights for.
     """
-    if file.size_bytes != header.size_bytes + FLOAT_BYTES * structure.floats:
-        raise _wrong_size(structure, file, header)
+    if file.size_bytes != file.size_of(structure.floats):
+        raise _wrong_size(structure, file)
     choice = choices(structure)
     compare_with_stock(choice)
     for order in list(choice.kept):
-        wrong = _first_impossible(file, header, segments(order, transposed=header.transposed))
+        wrong = _first_impossible(file, segments(order, transposed=file.header.transposed))
         if wrong is not None:
             unit = order[wrong.layer]
             choice.drop(
                 order,
                 f"moving_variance of {unit.norm.name if unit.norm else unit.name}, at byte "
-                f"{header.size_bytes + wrong.offset}, would be negative or not finite",
+                f"{file.header.size_bytes + wrong.offset}, would be negative or not finite",
             )
     if not choice.kept:
         raise ContentError(
@@ -77,14 +76,14 @@ def arrange(structure: Structure, file: WeightsFile, header: Header) -> Order:
         )
     best = choice.best()
     if len(best) > 1:
-        best = _likeliest(choice, best, file, header) or best
+        best = _likeliest(choice, best, file) or best
     if len(best) > 1:
         raise ambiguous(choice, best, file.name)
     return best[0]
 
 
-def _wrong_size(structure: Structure, file: WeightsFile, header: Header) -> SizeMismatchError:
-    expected = header.size_bytes + FLOAT_BYTES * structure.floats
+def _wrong_size(structure: Structure, file: ParsedFile) -> SizeMismatchError:
+    expected = file.size_of(structure.floats)
     text = (
         f"{file.name}: has {file.size_bytes} bytes, {structure.name} needs {expected} for its "
         f"{structure.floats} floats: {structure.unit_counts()}"
@@ -101,9 +100,7 @@ def _wrong_size(structure: Structure, file: WeightsFile, header: Header) -> Size
     return SizeMismatchError(text, **facts)
 
 
-def _first_impossible(
-    file: WeightsFile, header: Header, by_unit: Sequence[Sequence[Segment]]
-) -> Segment | None:
+def _first_impossible(file: ParsedFile, by_unit: Sequence[Sequence[Segment]]) -> Segment | None:
     """Returns the first moving variance with a negative or non-finite value."""
     variances = [
         segment for of_unit in by_unit for segment in of_unit if segment.role == "moving_variance"
@@ -112,7 +109,7 @@ def _first_impossible(
         return None
     stats = _core.scan(
         file.path,
-        np.array([header.size_bytes + segment.offset for segment in variances], np.int64),
+        np.array([file.header.size_bytes + segment.offset for segment in variances], np.int64),
         np.array([segment.count for segment in variances], np.int64),
     )
     bad = np.flatnonzero(np.add(stats["negative"], stats["nonfinite"]))
@@ -146,15 +143,14 @@ _DECISIVE = 30.0
 def _likeliest(
     choice: Choice,
     best: Sequence[Order],
-    file: WeightsFile,
-    header: Header,
+    file: ParsedFile,
 ) -> list[Order] | None:
-    with Evidence(file, header.size_bytes) as evidence:
+    with Evidence(file) as evidence:
         weights = [
             evidence.log_likelihood_ratio(
                 statistics.runs_of(
                     segment
-                    for of_unit in segments(order, transposed=header.transposed)
+                    for of_unit in segments(order, transposed=file.header.transposed)
                     for segment in of_unit
                 )
             )

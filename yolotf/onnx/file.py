@@ -16,16 +16,14 @@ from yolotf.onnx.folding import constant_weights, folded
 from yolotf.onnx.model import LARGEST_MESSAGE, Model, Weight
 from yolotf.weights import layout
 from yolotf.weights.arrays import Pieces
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile
 
 Array = npt.NDArray[Any]
 
 
 def write(
     model: Model,
-    file: WeightsFile,
-    header: Header,
+    file: ParsedFile,
     output: BinaryIO,
     metadata: Mapping[str, str],
     *,
@@ -38,7 +36,6 @@ def write(
     Args:
         model: the model.
         file: the `.weights` file, whose size and content have been checked.
-        header: its header.
         output: where to write the model.
         metadata: entries of the model's metadata.
         threads: number of threads that read the file.
@@ -52,8 +49,8 @@ def write(
         WeightsMismatch: another process changed the file.
         OSError: a file cannot be read or written.
     """
-    plan = model.graph.plan(transposed=header.transposed)
-    pieces = Pieces(file, header, plan, threads=threads)
+    plan = model.graph.plan(transposed=file.header.transposed)
+    pieces = Pieces(file, plan, threads=threads)
     assignments = {assignment.slot.variable: assignment for assignment in plan.assignments}
 
     def arrays_of(weights: Sequence[Weight]) -> Iterator[Array]:

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from yolotf.graphs.network import NetworkGraph
 from yolotf.weights import layout
 from yolotf.weights.arrays import check_size, fill_arrays
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile, WeightsFile
 
 _ALIGNMENT = 64
 """Bytes: a cache line, and an alignment that every engine can use without a copy."""
@@ -21,8 +20,8 @@ _ALIGNMENT = 64
 
 def read_arrays(
     graph: NetworkGraph, file: WeightsFile, *, verify: bool, threads: int
-) -> tuple[Header, dict[str, npt.NDArray[np.float32]]]:
-    """Returns a file's header, and its weights as `graph` computes with them.
+) -> tuple[ParsedFile, dict[str, npt.NDArray[np.float32]]]:
+    """Returns a file with its header, and its weights as `graph` computes with them.
 
     Args:
         graph: the graph of the network; the arrays have the keys of `graph.shapes`.
@@ -35,13 +34,13 @@ def read_arrays(
         OSError: the file cannot be read.
         MemoryError: the arrays cannot be allocated.
     """
-    header = file.header(layout.floats(graph.network))
-    plan = graph.plan(transposed=header.transposed)
-    check_size(file, plan, header)  # before allocating
+    parsed = file.parsed(layout.floats(graph.network))
+    plan = graph.plan(transposed=parsed.header.transposed)
+    check_size(parsed, plan)  # before allocating
     arrays = allocate(graph.shapes)
     targets = [arrays[assignment.slot.variable] for assignment in plan.assignments]
-    fill_arrays(file, header, plan, targets, verify=verify, threads=threads)
-    return header, arrays
+    fill_arrays(parsed, plan, targets, verify=verify, threads=threads)
+    return parsed, arrays
 
 
 def allocate(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, npt.NDArray[np.float32]]:

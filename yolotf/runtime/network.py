@@ -122,13 +122,13 @@ class RuntimeNetwork:
             with ThreadPoolExecutor(1, "yolotf-open") as pool:
                 libraries = pool.submit(tensorflow_library.load)
                 with tf_errors.translate_errors(network):
-                    header, arrays = read_arrays(expected, file, verify=True, threads=threads)
+                    parsed, arrays = read_arrays(expected, file, verify=True, threads=threads)
                 libraries.result()
             engine = cls(network, threads=threads)
             if engine.graph.shapes != expected.shapes:
                 return engine, engine.load(file)
         tensors = _runtime.Tensors(list(arrays.values()))
-        return engine, Weights(file.name, header, arrays, tensors)
+        return engine, Weights(parsed.name, parsed.header, arrays, tensors)
 
     @property
     def network(self) -> cfg.Network:
@@ -156,9 +156,9 @@ class RuntimeNetwork:
         forked.check_runtime()
         opened = WeightsFile.open(weights, network=self.network)
         with opened as file, tf_errors.translate_errors(self.network):
-            header, arrays = read_arrays(self.graph, file, verify=verify, threads=self._threads)
+            parsed, arrays = read_arrays(self.graph, file, verify=verify, threads=self._threads)
             tensors = _runtime.Tensors(list(arrays.values()))
-        return Weights(file.name, header, arrays, tensors)
+        return Weights(parsed.name, parsed.header, arrays, tensors)
 
     def raw_heads(self, inputs: npt.NDArray[np.float32], weights: Weights) -> list[Array]:
         """Returns the inputs of the heads, in cfg order.

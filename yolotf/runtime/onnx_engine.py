@@ -26,7 +26,7 @@ from yolotf.runtime.arrays import read_arrays
 from yolotf.runtime.engine import Array, Floats
 from yolotf.runtime.native_work import native_work
 from yolotf.text import first_line, plural
-from yolotf.weights.file import WeightsFile, WeightsSource
+from yolotf.weights.file import ParsedFile, WeightsFile, WeightsSource
 from yolotf.weights.header import Header
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
@@ -120,8 +120,8 @@ class OnnxEngine:
         ):
             reading = pool.submit(engine._read, file, verify=True)
             library.load()
-            header, arrays = reading.result()
-        return engine, engine._compiled(file.name, header, arrays)
+            parsed, arrays = reading.result()
+        return engine, engine._compiled(parsed, arrays)
 
     @property
     def network(self) -> cfg.Network:
@@ -142,8 +142,8 @@ class OnnxEngine:
         self._library.load()
         opened = WeightsFile.open(weights, network=self.network)
         with opened as file, tf_errors.translate_errors(self.network):
-            header, arrays = self._read(file, verify=verify)
-        return self._compiled(file.name, header, arrays)
+            parsed, arrays = self._read(file, verify=verify)
+        return self._compiled(parsed, arrays)
 
     def raw_heads(self, inputs: Floats, weights: OnnxWeights) -> list[Array]:
         """See `Engine.raw_heads`."""
@@ -166,13 +166,13 @@ class OnnxEngine:
             for key, shape in plain.shapes.items()
         }
 
-    def _read(self, file: WeightsFile, *, verify: bool) -> tuple[Header, Arrays]:
+    def _read(self, file: WeightsFile, *, verify: bool) -> tuple[ParsedFile, Arrays]:
         return read_arrays(self._model.graph, file, verify=verify, threads=self._threads)
 
-    def _compiled(self, path: str, header: Header, arrays: Arrays) -> OnnxWeights:
+    def _compiled(self, file: ParsedFile, arrays: Arrays) -> OnnxWeights:
         with translated_errors(self._library.name, self.network), native_work():
             runner = self._library.runner(self._model, arrays)
-        return OnnxWeights(path, header, arrays, runner)
+        return OnnxWeights(file.name, file.header, arrays, runner)
 
     def _run(self, inputs: Sequence[Array], weights: OnnxWeights) -> list[Array]:
         batch = len(inputs[0])

@@ -11,28 +11,26 @@ from numpy.typing import NDArray
 
 from yolotf import _core
 from yolotf.weights import layout
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile, WeightsFile
 from yolotf.weights.refusal import Failure, refusal
 
 Array = NDArray[np.generic]
 
 
-def check_size(file: WeightsFile, plan: layout.Plan, header: Header) -> None:
+def check_size(file: ParsedFile, plan: layout.Plan) -> None:
     """Checks that the file has the size that the plan expects.
 
     Raises:
         SizeMismatchError: it does not.
     """
-    expected = plan.expected_bytes(header.size_bytes)
+    expected = plan.expected_bytes(file.header.size_bytes)
     if expected not in (-1, file.size_bytes):
         failure = Failure("wrong_size", expected=expected, actual=file.size_bytes)
         raise refusal(failure, file, plan, plan.assignments)
 
 
 def fill_arrays(
-    file: WeightsFile,
-    header: Header,
+    file: ParsedFile,
     plan: layout.Plan,
     arrays: Sequence[Array],
     *,
@@ -43,7 +41,6 @@ def fill_arrays(
 
     Args:
         file: the file.
-        header: its header.
         plan: which segment goes into which array.
         arrays: one for each assignment of the plan.
         verify: see `load_darknet_weights`.
@@ -53,21 +50,20 @@ def fill_arrays(
         WeightsMismatch: the arrays may be half written.
         OSError: the file cannot be read.
     """
-    scatter(
-        file, header, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads
-    )
+    scatter(file, plan, plan.assignments, arrays, cast=False, verify=verify, threads=threads)
 
 
-def check_content(file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int) -> None:
+def check_content(file: ParsedFile, plan: layout.Plan, *, threads: int) -> None:
     """Checks the content of a file for damage, as `fill_arrays` with `verify` does.
 
     Raises:
         WeightsMismatch: the content is damaged, or another process changed the file.
         OSError: the file cannot be read.
     """
-    rows = plan.rows(header.size_bytes)
+    header_bytes = file.header.size_bytes
+    rows = plan.rows(header_bytes)
     try:
-        damage = _core.examine_content(file.path, header.size_bytes, rows, threads=threads)
+        damage = _core.examine_content(file.path, header_bytes, rows, threads=threads)
     except _core.NativeError as error:
         raise refusal(Failure.of(error), file, plan, plan.assignments) from None
     if damage:
@@ -87,18 +83,15 @@ class Pieces:
         mapped: whether the file was memory-mapped, see `LoadReport`.
     """
 
-    def __init__(
-        self, file: WeightsFile, header: Header, plan: layout.Plan, *, threads: int
-    ) -> None:
+    def __init__(self, file: ParsedFile, plan: layout.Plan, *, threads: int) -> None:
         """Reads nothing yet.
 
         Args:
             file: the file; its content is not checked (`check_content` does that).
-            header: its header.
             plan: which segments the file has.
             threads: number of threads that read and write.
         """
-        self._file, self._header, self._plan, self._threads = file, header, plan, threads
+        self._file, self._plan, self._threads = file, plan, threads
         self._version = _version(file)
         self.nanoseconds = 0
         self.mapped = True
@@ -129,7 +122,6 @@ class Pieces:
     def _read(self, group: Sequence[layout.Assignment], arrays: Sequence[Array]) -> None:
         mapped, _, checking, writing = scatter(
             self._file,
-            self._header,
             self._plan,
             group,
             arrays,
@@ -164,8 +156,7 @@ def _version(file: WeightsFile) -> tuple[int, ...]:
 
 
 def scatter(
-    file: WeightsFile,
-    header: Header,
+    file: ParsedFile,
     plan: layout.Plan,
     assignments: Sequence[layout.Assignment],
     arrays: Sequence[Array],
@@ -179,12 +170,13 @@ def scatter(
     Returns:
         (mapped, threads, nanoseconds of checking, nanoseconds of writing).
     """
+    header_bytes = file.header.size_bytes
     try:
         return _core.scatter(
             file.path,
-            header.to_bytes(),
-            plan.expected_bytes(header.size_bytes),
-            plan.rows(header.size_bytes, None if assignments is plan.assignments else assignments),
+            file.header.to_bytes(),
+            plan.expected_bytes(header_bytes),
+            plan.rows(header_bytes, None if assignments is plan.assignments else assignments),
             list(arrays),
             cast=cast,
             verify=verify,

@@ -1,4 +1,7 @@
-"""`WeightsFile`: an open `.weights` file. Everything that reads weights opens it here."""
+"""`WeightsFile`: an open `.weights` file. Everything that reads weights opens it here.
+
+`ParsedFile` is a `WeightsFile` together with its header, and so with the place of every float.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from yolotf import _core, errors
 from yolotf.darknet.network import Network
@@ -105,12 +108,15 @@ class WeightsFile:
         """
         return self._start_and_size[1]
 
-    def header(self, floats: int | None = None) -> Header:
+    def parsed(self, floats: int | None = None) -> ParsedFile:
         """Parses the header.
 
         Args:
             floats: how many floats should follow the header. If given, the header's width is the
                 one that matches the size of the file; otherwise it follows from the version.
+
+        Returns:
+            The file with its header.
 
         Raises:
             HeaderError: the file is shorter than a header.
@@ -127,22 +133,26 @@ class WeightsFile:
                 expected=error.expected,
                 found=error.found,
             ) from None
-        return Header(*fields)
+        return self.with_header(Header(*fields))
 
-    def layouts(self) -> Iterator[tuple[Header, int]]:
-        """Yields (header, floats) for each header width after which a whole number of floats fits.
+    def with_header(self, header: Header) -> ParsedFile:
+        """Returns the file with a header that has been parsed already, or is only assumed."""
+        return ParsedFile(self.path, self.name, header, self)
 
-        The width that the header's version specifies comes first.
+    def layouts(self) -> Iterator[ParsedFile]:
+        """Yields the file with each header after which a whole number of floats fits.
+
+        The header of the width that its version specifies comes first.
 
         Raises:
             OSError: it cannot be read, or is not a regular file.
         """
         by_version = Header.parse(self.start)
         widths = by_version.widths if by_version else ()
-        for width, floats in float_counts(self.size_bytes, widths):
+        for width, _ in float_counts(self.size_bytes, widths):
             header = Header.parse(self.start, width)
             if header is not None:
-                yield header, floats
+                yield self.with_header(header)
 
     @property
     def backbone_layers(self) -> int | None:
@@ -154,6 +164,38 @@ class WeightsFile:
     def is_named_file(self) -> bool:
         """Whether `name` is a local path, so that the file can be opened again by name."""
         return self.name == self.path
+
+
+@dataclass(frozen=True)
+class ParsedFile(WeightsFile):
+    """A `.weights` file and its header.
+
+    Which width a header has depends on how many floats should follow it, so a file may be parsed
+    more than once.
+
+    Attributes:
+        header: its header.
+    """
+
+    header: Header
+    _unparsed: WeightsFile = field(repr=False, compare=False)
+
+    @functools.cached_property
+    def _start_and_size(self) -> tuple[bytes, int]:
+        return self._unparsed._start_and_size  # read once
+
+    @property
+    def floats(self) -> int:
+        """The number of whole floats after the header."""
+        return max(0, self.size_bytes - self.header.size_bytes) // layout.FLOAT_BYTES
+
+    def size_of(self, floats: int) -> int:
+        """Returns the size in bytes of a file with this header and `floats` floats."""
+        return self.header.size_bytes + layout.FLOAT_BYTES * floats
+
+    def with_width(self, header_bytes: int) -> ParsedFile:
+        """Returns the file with its header parsed as one of `header_bytes` bytes."""
+        return self.with_header(Header.parse(self.start, header_bytes) or self.header)
 
 
 WeightsSource = sources.Weights | WeightsFile

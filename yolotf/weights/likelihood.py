@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yolotf.weights import layout
-from yolotf.weights.file import WeightsFile
+from yolotf.weights.file import ParsedFile
 from yolotf.weights.statistics import TINIEST, Run
 
 _Floats = npt.NDArray[np.float32]
@@ -57,11 +57,11 @@ class Evidence:
         rest: bytes after the last whole float.
     """
 
-    def __init__(self, file: WeightsFile, header_bytes: int) -> None:
+    def __init__(self, file: ParsedFile) -> None:
         self._file = Path(file.path).open("rb", buffering=0)  # noqa: SIM115 - closed in __exit__
-        self.header_bytes = header_bytes
+        self.header_bytes = file.header.size_bytes
         size = os.fstat(self._file.fileno()).st_size
-        self.floats, self.rest = divmod(max(0, size - header_bytes), layout.FLOAT_BYTES)
+        self.floats, self.rest = divmod(max(0, size - self.header_bytes), layout.FLOAT_BYTES)
         self._ratios: dict[tuple[str, int, int], float] = {}
         self._impossible: dict[tuple[int, int], int] = {}
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from yolotf import _core
 from yolotf.files import detect
 from yolotf.weights import layout, op_library
-from yolotf.weights.file import WeightsFile
+from yolotf.weights.file import ParsedFile
 
 TINIEST = 2.0**-126
 """The smallest normal float32; smaller magnitudes count as zero."""
@@ -55,7 +55,7 @@ class Stats(NamedTuple):
     std: float
 
 
-def scan(file: WeightsFile, runs: Iterable[Run], header_bytes: int) -> list[Stats]:
+def scan(file: ParsedFile, runs: Iterable[Run]) -> list[Stats]:
     """Returns the statistics of each of `runs`; floats beyond the file's end are not counted.
 
     Raises:
@@ -68,7 +68,7 @@ def scan(file: WeightsFile, runs: Iterable[Run], header_bytes: int) -> list[Stat
     counts = np.array([run.floats for run in requested], np.int64)
     statistics = _core.scan(
         file.path,
-        header_bytes + layout.FLOAT_BYTES * starts,
+        file.header.size_bytes + layout.FLOAT_BYTES * starts,
         counts,
         threads=op_library.thread_count(),
     )
@@ -106,12 +106,13 @@ def _stats(
     return Stats(count, nonfinite, negative, zero, minimum, maximum, mean, std)
 
 
-def nonfinite(file: WeightsFile, header_bytes: int, floats: int) -> int:
+def nonfinite(file: ParsedFile, floats: int) -> int:
     """Returns how many of the first `floats` floats are NaN or infinite; skips the file's holes."""
+    header_bytes = file.header.size_bytes
     runs = []
     for start, end in detect.extents(file.path):
         first = max(0, start - header_bytes) // layout.FLOAT_BYTES
         last = min(floats, -(-(end - header_bytes) // layout.FLOAT_BYTES))
         if first < last:
             runs.append(Run(0, "", first, last - first))
-    return sum(stats.nonfinite for stats in scan(file, runs, header_bytes))
+    return sum(stats.nonfinite for stats in scan(file, runs))

@@ -15,8 +15,7 @@ from yolotf import _core, errors
 from yolotf._public import warn_caller
 from yolotf.weights import layout, op_library
 from yolotf.weights.arrays import Array, scatter
-from yolotf.weights.file import WeightsFile
-from yolotf.weights.header import Header
+from yolotf.weights.file import ParsedFile, WeightsFile
 from yolotf.weights.plan import Targets
 from yolotf.weights.refusal import Failure, refusal, role_name
 
@@ -41,8 +40,7 @@ class WriteStats:
 
 
 def write(
-    file: WeightsFile,
-    header: Header,
+    file: ParsedFile,
     plan: layout.Plan,
     *,
     cast: bool,
@@ -53,7 +51,6 @@ def write(
 
     Args:
         file: the file.
-        header: its header.
         plan: which segment goes into which variable.
         cast: see `load_darknet_weights`.
         verify: see `load_darknet_weights`.
@@ -68,7 +65,7 @@ def write(
     targets = plan.targets
     if targets.symbolic is not None:
         raise refusal(Failure("symbolic", targets.symbolic), file, plan, targets.assignments)
-    job = _Job(file, header, plan, targets, cast, verify)
+    job = _Job(file, plan, targets, cast, verify)
     return job.with_op(contents_disposable) if _op_can(targets) else job.portably()
 
 
@@ -101,8 +98,7 @@ def _warn_once(text: str) -> None:
 class _Job:
     """One call of `write`."""
 
-    file: WeightsFile
-    header: Header
+    file: ParsedFile
     plan: layout.Plan
     targets: Targets
     cast: bool
@@ -114,8 +110,8 @@ class _Job:
         with tf.device(self.targets.cpu):
             result = op_library.op_library().yolotf_scatter(
                 path=os.fsencode(self.file.path),
-                header=self.header.to_bytes(),
-                expected_bytes=self.plan.expected_bytes(self.header.size_bytes),
+                header=self.file.header.to_bytes(),
+                expected_bytes=self.plan.expected_bytes(self.file.header.size_bytes),
                 # A tensor, because TensorFlow converts an array value by value.
                 plan=tf.constant(self._rows()),
                 resources=self.targets.handles,
@@ -153,7 +149,7 @@ class _Job:
     def _rows(self) -> NDArray[np.int64]:
         assignments = self.targets.assignments
         cached = assignments is self.plan.assignments
-        return self.plan.rows(self.header.size_bytes, None if cached else assignments)
+        return self.plan.rows(self.file.header.size_bytes, None if cached else assignments)
 
     def portably(self) -> WriteStats:
         """Reads into new arrays, which the variables then adopt without a copy."""
@@ -171,7 +167,6 @@ class _Job:
         ]
         mapped, threads, _, _ = scatter(
             self.file,
-            self.header,
             self.plan,
             self.targets.assignments,
             arrays,
