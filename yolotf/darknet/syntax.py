@@ -228,77 +228,108 @@ def read_sections(
     readings.
     """
     warnings = Warnings(source, limits) if warnings is None else warnings
-    sections: list[Section] = []
-    name, start, options = "", 0, list[Option]()
-    keys: set[str] = set()
+    return _Reader(source, warnings, limits, dialect).read(text)
 
-    def exceeds(problem: str, line: int, count: int, limit: int) -> CfgError:
-        return CfgError(
-            f"{source}: {problem}; line {line}; to lift this, pass limits= to parse_cfg",
-            source=source,
-            line=line,
-            found=count,
-            limit=limit,
-        )
 
-    def finish() -> None:
-        if name:
-            sections.append(Section(name, start, tuple(options)))
+class _Reader:
+    """Splits the text of one cfg into sections, line by line; see `read_sections`."""
 
-    lines = text.removeprefix("\ufeff").split("\n")
-    if limits.lines is not None and len(lines) > limits.lines:
-        problem = f"{len(lines):,} lines, more than {limits.lines:,}"
-        raise exceeds(problem, limits.lines + 1, len(lines), limits.lines)
-    for line, raw in enumerate(lines, 1):
-        if limits.line_length is not None and len(raw) > limits.line_length:
-            problem = f"a line of {len(raw):,} characters, more than {limits.line_length:,}"
-            raise exceeds(problem, line, len(raw), limits.line_length)
-        stripped = raw.translate(_DROPPED)
-        if not stripped.strip() or stripped[0] in "#;\0":
-            continue
-        _check_blanks(stripped, line, source)
-        if stripped[0] == "[":
-            finish()
-            name = _section_name(raw, stripped, line, source, warnings, dialect)
-            start, options = line, []
-            keys.clear()
-            if limits.sections is not None and len(sections) >= limits.sections:
-                problem = f"more than {limits.sections:,} sections"
-                raise exceeds(problem, line, len(sections) + 1, limits.sections)
-            continue
+    def __init__(
+        self, source: str, warnings: Warnings, limits: Limits, dialect: str | None
+    ) -> None:
+        self._source = source
+        self._warnings = warnings
+        self._limits = limits
+        self._dialect = dialect
+        self._sections: list[Section] = []
+        # The section that is being read.
+        self._name, self._start = "", 0
+        self._options: list[Option] = []
+        self._keys: set[str] = set()
+
+    def read(self, text: str) -> list[Section]:
+        """Returns the sections of the whole text."""
+        limits = self._limits
+        lines = text.removeprefix("\ufeff").split("\n")
+        if limits.lines is not None and len(lines) > limits.lines:
+            problem = f"{len(lines):,} lines, more than {limits.lines:,}"
+            raise self._exceeds(problem, limits.lines + 1, len(lines), limits.lines)
+        for line, raw in enumerate(lines, 1):
+            if limits.line_length is not None and len(raw) > limits.line_length:
+                problem = f"a line of {len(raw):,} characters, more than {limits.line_length:,}"
+                raise self._exceeds(problem, line, len(raw), limits.line_length)
+            stripped = raw.translate(_DROPPED)
+            if not stripped.strip() or stripped[0] in "#;\0":
+                continue
+            _check_blanks(stripped, line, self._source)
+            if stripped[0] == "[":
+                self._start_section(raw, stripped, line)
+            else:
+                self._add_option(raw, stripped, line)
+        self._finish_section()
+        return [
+            _without_last_comma(section, self._warnings, self._dialect)
+            for section in self._sections
+        ]
+
+    def _start_section(self, raw: str, stripped: str, line: int) -> None:
+        """Reads a line that starts with `[`."""
+        self._finish_section()
+        self._name = _section_name(raw, stripped, line, self._source, self._warnings, self._dialect)
+        self._start, self._options, self._keys = line, [], set()
+        limit = self._limits.sections
+        if limit is not None and len(self._sections) >= limit:
+            problem = f"more than {limit:,} sections"
+            raise self._exceeds(problem, line, len(self._sections) + 1, limit)
+
+    def _finish_section(self) -> None:
+        if self._name:
+            self._sections.append(Section(self._name, self._start, tuple(self._options)))
+
+    def _add_option(self, raw: str, stripped: str, line: int) -> None:
+        """Reads a line inside a section, which should be `key=value`."""
+        name, warnings, dialect = self._name, self._warnings, self._dialect
         if not name:
             raise CfgError(
-                f"{source}: text before the first section: {raw.strip()[:_SHOWN]!r}; line {line}; "
-                "a cfg starts with [net]",
-                source=source,
+                f"{self._source}: text before the first section: {raw.strip()[:_SHOWN]!r}; line "
+                f"{line}; a cfg starts with [net]",
+                source=self._source,
                 line=line,
             )
         key, equals, value = stripped.partition("=")
         if not equals or not value or not key:
             warnings.add(line, f"ignored, not key=value: {_quoted(raw, stripped)}")
-            continue
+            return
         written_key, _, raw_value = raw.partition("=")
         if not dialects.is_key(written_key):
             if dialect == "hank-ai":
                 if "#" not in written_key:
                     warnings.add(line, f"ignored, not key=value: {raw.strip()[:_SHOWN]!r}")
-                continue
+                return
             if dialect is None and key in (dialects.known_keys(name) or ()):
                 warnings.add_reading(line, dialects.key_difference(raw, key, name) + _TO_CHOOSE)
         reading = dialects.read_value(key, raw_value, value, dialect)
-        if reading.difference and dialect is None and key not in keys:
+        if reading.difference and dialect is None and key not in self._keys:
             warnings.add_reading(line, reading.difference + _TO_CHOOSE)
         if reading.value is None:
-            continue
-        if key in keys:
+            return
+        if key in self._keys:
             warnings.add(line, f"ignored, {key[:_SHOWN]}= is set earlier in [{name}]")
-        keys.add(key)
-        options.append(Option(key, reading.value, line))
-        if limits.options is not None and len(options) > limits.options:
-            problem = f"more than {limits.options:,} options in [{name[:_SHOWN]}]"
-            raise exceeds(problem, line, len(options), limits.options)
-    finish()
-    return [_without_last_comma(section, warnings, dialect) for section in sections]
+        self._keys.add(key)
+        self._options.append(Option(key, reading.value, line))
+        limit = self._limits.options
+        if limit is not None and len(self._options) > limit:
+            problem = f"more than {limit:,} options in [{name[:_SHOWN]}]"
+            raise self._exceeds(problem, line, len(self._options), limit)
+
+    def _exceeds(self, problem: str, line: int, count: int, limit: int) -> CfgError:
+        return CfgError(
+            f"{self._source}: {problem}; line {line}; to lift this, pass limits= to parse_cfg",
+            source=self._source,
+            line=line,
+            found=count,
+            limit=limit,
+        )
 
 
 def _without_last_comma(section: Section, warnings: Warnings, dialect: str | None) -> Section:
