@@ -321,22 +321,7 @@ def _labelled(
         )
     notes += lookup.notes()
     notes += _about_repeated(data.path, paths, like)
-    if refused:
-        notes.append(
-            f"{data.path}: {plural(len(refused), 'image')} without labels beside them, the first "
-            f"{refused[0]}; hank-ai's Darknet refuses the list"
-        )
-    if elsewhere:
-        image, file = elsewhere[0]
-        notes.append(
-            f"{data.path}: labels of {plural(len(elsewhere), 'image')} are where Darknet does not "
-            f"look for them: those of {image} in {file}"
-        )
-    if files_with_outlines:
-        notes.append(
-            f"{data.path}: {plural(files_with_outlines, 'label file')} with outlines; using the "
-            "boxes around them"
-        )
+    notes += _about_labels(data.path, refused, elsewhere, files_with_outlines)
     return DataSet(
         str(data.path),
         tuple(images),
@@ -345,6 +330,38 @@ def _labelled(
         tuple(unlabelled),
         notes=tuple(notes),
     )
+
+
+def _about_labels(
+    source: Path,
+    refused: Sequence[Path],
+    elsewhere: Sequence[tuple[Path, Path]],
+    files_with_outlines: int,
+) -> Iterator[str]:
+    """Yields notes about label files that a Darknet does not find, or reads differently.
+
+    Args:
+        source: the data file.
+        refused: images without the label file that hank-ai's Darknet requires.
+        elsewhere: images with a label file where no Darknet looks, and that file.
+        files_with_outlines: the number of label files with outlines.
+    """
+    if refused:
+        yield (
+            f"{source}: {plural(len(refused), 'image')} without labels beside them, the first "
+            f"{refused[0]}; hank-ai's Darknet refuses the list"
+        )
+    if elsewhere:
+        image, file = elsewhere[0]
+        yield (
+            f"{source}: labels of {plural(len(elsewhere), 'image')} are where Darknet does not "
+            f"look for them: those of {image} in {file}"
+        )
+    if files_with_outlines:
+        yield (
+            f"{source}: {plural(files_with_outlines, 'label file')} with outlines; using the "
+            "boxes around them"
+        )
 
 
 def _about_repeated(source: Path, paths: Iterable[Path], like: Fork) -> Iterator[str]:
