@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,15 +128,9 @@ def main(parsed: argparse.Namespace) -> int:
     read = [path for path in (*named, *(listed or ())) if path is not None]
     output = _output_folder(parsed, read)
     print_result = print_json if parsed.json else print_text
-    totals = Totals()
     if listed is not None and all(map(inputs.is_missing, listed)):
-        # All inputs are missing: do not spend a second on building the network.
-        for name in listed:
-            result = Result(name, error="no such file or directory")
-            print_result(result)
-            totals.add(result)
-        say(str(totals))
-        return 2
+        # Do not spend a second on building the network.
+        return _all_missing(listed, print_result)
     if missing := [name for name in listed or () if inputs.is_missing(name)]:
         arguments.note(
             f"{len(missing)} of {plural(len(listed or ()), 'input')} do not exist; the first: "
@@ -161,6 +155,7 @@ def main(parsed: argparse.Namespace) -> int:
     run = _run(parsed, detector, output)
     from yolotf.cli import progress  # imports rich
 
+    totals = Totals()
     bar_of = progress.counted(None if listed is None else len(listed))
     with arguments.warnings_as_notes(), bar_of as bar:
         for result in results_of(expanded if listed is None else listed, run, bar):
@@ -180,6 +175,17 @@ def main(parsed: argparse.Namespace) -> int:
         arguments.note(inputs.about_skipped(skipped))
     say(str(totals))
     return 2 if totals.unreadable else 0
+
+
+def _all_missing(names: Iterable[str], print_result: Callable[[Result], None]) -> int:
+    """Prints that none of the inputs exists; returns the exit status."""
+    totals = Totals()
+    for name in names:
+        result = Result(name, error="no such file or directory")
+        print_result(result)
+        totals.add(result)
+    say(str(totals))
+    return 2
 
 
 def _network_and_only(parsed: argparse.Namespace) -> tuple[Network, str | None]:

@@ -110,23 +110,14 @@ def evaluate(
         raise ValueError(f"like={like!r} must be one of {', '.join(get_args(Fork))}")
     network = as_network(network, classes=classes, dialect=dialect)
     check_heads(network)
-    if not isinstance(data, DataSet):
-        data = read_data_set(data, like=like)
-    if data.coco is not None:
-        pycocotools_classes()
     if like == "hank-ai":
         letter_box = letter_box or False
-        for line, fault in hank_ai.heads_without_detections(network.sections):
-            place = network.source if network.name else f"{network.source}:{line}"
-            warn_caller(
-                f"{place}: hank-ai's Darknet {fault}; it would print 0 here, and this score is "
-                "that of yolotf's detections"
-            )
+        _warn_of_heads_without_detections(network)
     resize = resize or ("opencv_exact" if like == "hank-ai" else DetectionOptions.resize)
     options = DetectionOptions(letter_box=letter_box, nms_kind=nms_kind, resize=resize)
     network = options.applied_to(network)
     classes = network.classes or max(head.classes for head in network.heads)
-    data = _with_classes(data, class_names_for(network, class_names), classes)
+    data = _checked_data(data, like, class_names_for(network, class_names), classes)
     detector = EvaluationDetector(
         network,
         weights,
@@ -192,8 +183,33 @@ def evaluate(
     return dataclasses.replace(result, coco=coco_numbers(detections, data))
 
 
-def _with_classes(data: DataSet, names: Sequence[str], classes: int) -> DataSet:
-    """Checks a data set and renumbers its classes to the network's; warns of each new note."""
+def _warn_of_heads_without_detections(network: Network) -> None:
+    """Warns of each head for which hank-ai's Darknet finds no detections."""
+    for line, fault in hank_ai.heads_without_detections(network.sections):
+        place = network.source if network.name else f"{network.source}:{line}"
+        warn_caller(
+            f"{place}: hank-ai's Darknet {fault}; it would print 0 here, and this score is that "
+            "of yolotf's detections"
+        )
+
+
+def _checked_data(
+    data: DataSet | StrPath, like: Fork, names: Sequence[str], classes: int
+) -> DataSet:
+    """Returns the data set, checked and with the network's numbers of its classes.
+
+    Warns of each note about the classes, and of missing images.
+
+    Args:
+        data: see `evaluate`.
+        like: see `evaluate`.
+        names: the network's class names, if known.
+        classes: the network's number of classes.
+    """
+    if not isinstance(data, DataSet):
+        data = read_data_set(data, like=like)
+    if data.coco is not None:
+        pycocotools_classes()  # raises if the package is missing
     _check_labels(data)
     result = paired(data, names, classes)
     for note in result.notes[len(data.notes) :]:

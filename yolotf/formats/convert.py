@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,11 +244,8 @@ def convert(
         network = network.resized(size)
     if any_size:
         check_any_size(network, kind)
-    inputs = [
-        path
-        for path in (weights, network_argument, class_names, *options.int8)
-        if isinstance(path, str | os.PathLike)
-    ]
+    named = (weights, network_argument, class_names, *options.int8)
+    inputs = [path for path in named if isinstance(path, str | os.PathLike)]
     inputs += network.tree_files
     target = checks.checked_target(output, kind, overwrite=overwrite, inputs=inputs)
     if options.class_names:
@@ -256,11 +253,8 @@ def convert(
     opened = WeightsFile.open(weights, progress, network=network, timeout=timeout)
     with opened as file:
         # Checked before seconds go into importing TensorFlow and building a model.
-        floats = file_layout.floats(network)
         checks.check_holds_all_layers(file, network, kind)
-        largest_size = file_layout.FLOAT_BYTES * floats + _LAYER_BYTES * len(network.layers)
-        needed = largest_size // (4 if options.int8 else 2 if float16 else 1)
-        output_target.check_space(target, needed, output)
+        output_target.check_space(target, _output_bytes(network, options), output)
         if options.decode:
             check_heads(network)
         progress("building", 0, 1)
@@ -275,21 +269,19 @@ def convert(
     notes: tuple[str, ...] = ()
     if kind != ".onnx":
         loaded = conversion.loaded
-        if kind == SAVED_MODEL:
-            replacing = saved_model_folder.replacing(output, overwrite=overwrite)
-        else:
-            replacing = atomic.replacing_path(
-                output,
-                overwrite=overwrite,
-                inputs=inputs,
-                size_bytes=largest_size if kind in checks.HDF5 else None,
-            )
-        size_bytes = _write(conversion, kind, output, replacing)
+        size_bytes = _write(conversion, kind, output, overwrite=overwrite, inputs=inputs)
         if kind in checks.WHOLE_MODELS:
             read_by, notes = _readers_and_notes(conversion.model, options)
     progress("writing", 1, 1)
     seconds = time.perf_counter() - started
     return Conversion(loaded, os.fspath(output), kind, size_bytes, seconds, read_by, notes)
+
+
+def _output_bytes(network: Network, options: Options) -> int:
+    """Returns an upper bound for the size of the output."""
+    weights = file_layout.FLOAT_BYTES * file_layout.floats(network)
+    largest = weights + _LAYER_BYTES * len(network.layers)
+    return largest // (4 if options.int8 else 2 if options.float16 else 1)
 
 
 def _loaded(
@@ -316,13 +308,33 @@ def _write(
     conversion: ConversionInput,
     kind: str,
     output: StrPath,
-    replacing: AbstractContextManager[Path],
+    *,
+    overwrite: bool,
+    inputs: Sequence[StrPath],
 ) -> int:
-    """Writes the output to the path of `replacing`, and returns its size in bytes.
+    """Writes the output, and returns its size in bytes.
+
+    Args:
+        conversion: the model.
+        kind: the format.
+        output: see `convert`.
+        overwrite: see `convert`.
+        inputs: files that must not be replaced.
 
     Raises:
         OSError: the output cannot be written.
     """
+    replacing: AbstractContextManager[Path]
+    if kind == SAVED_MODEL:
+        replacing = saved_model_folder.replacing(output, overwrite=overwrite)
+    else:
+        size_bytes = _output_bytes(conversion.network, conversion.options)
+        replacing = atomic.replacing_path(
+            output,
+            overwrite=overwrite,
+            inputs=inputs,
+            size_bytes=size_bytes if kind in checks.HDF5 else None,
+        )
     if not conversion.options.int8:  # which calibrates first
         conversion.progress("writing", 0, 1)
     try:
