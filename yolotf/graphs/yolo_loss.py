@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from yolotf._public import public
 from yolotf.darknet import cfg
+from yolotf.darknet.decoding import GREEDY_BETA
 from yolotf.darknet.graph_checks import refuse
 from yolotf.darknet.options import Options
 from yolotf.interfaces import Tensor
@@ -316,7 +317,7 @@ def _similarity(box: Tensor, other: Tensor, kind: str) -> Tensor:
     distance = tf.reduce_sum(tf.square(box[..., :2] - other[..., :2]), -1)
     distance = tf.math.divide_no_nan(distance, tf.reduce_sum(tf.square(enclosing), -1))
     if kind == "diou":
-        return iou - distance**0.6
+        return iou - distance**GREEDY_BETA
     angle = tf.atan(other[..., 2] / other[..., 3]) - tf.atan(box[..., 2] / box[..., 3])
     shape = 4 / math.pi**2 * tf.square(angle)
     return iou - distance - shape * shape / (1 - iou + shape + 1e-6)

@@ -30,6 +30,7 @@ from yolotf.models.variables import has_adapter, plain, quantization
 from yolotf.text import listed
 from yolotf.weights import layout, own_files
 from yolotf.weights.header import NARROW, WIDE, Header
+from yolotf.weights.refusal import HUGE_TEXT
 from yolotf.weights.statistics import HUGE
 
 _VERSION = (0, 2, 5)
@@ -348,7 +349,7 @@ def _check_content(
     problem = "not finite"
     if not bad.any():
         bad = np.abs(values) >= HUGE
-        problem = f"{HUGE:g} or more"
+        problem = f"{HUGE_TEXT} or more"
     if assignment.slot.role == "moving_variance" and not bad.any():
         # Dead channels have subnormal variances of either sign; Darknet reads them as 0.
         bad = values <= -np.finfo(np.float32).tiny

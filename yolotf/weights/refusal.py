@@ -11,6 +11,9 @@ from yolotf.text import plural
 from yolotf.weights import layout
 from yolotf.weights.file import WeightsFile
 
+HUGE_TEXT = f"{_core.HUGE:g}".replace("+", "")
+"""`_core.HUGE` in messages: 1e30."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -164,8 +167,8 @@ def _nonfinite(case: _Case) -> errors.WeightsMismatch:
 def _huge(case: _Case) -> errors.WeightsMismatch:
     return errors.ContentError(
         f"{case.path}: {case.role} of {case.where} has {plural(case.failure.actual, 'value')} of "
-        f"1e30 or more at {case.range}, which no network learns; the file is damaged: get an "
-        "undamaged copy",
+        f"{HUGE_TEXT} or more at {case.range}, which no network learns; the file is damaged: get "
+        "an undamaged copy",
         **case.range_facts,
         detected="huge",
         count=case.failure.actual,

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from yolotf.diagnosis.causes.finding import MESSAGE_ONLY, OPTIONAL, Finding
 from yolotf.files.detect import Contents
 from yolotf.text import plural
+from yolotf.weights.refusal import HUGE_TEXT
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,7 +103,7 @@ class TextDamage(_Damage):
 
 _DAMAGE = {
     "nan_or_inf": ("number", "not finite"),
-    "huge": ("number", "1e30 or more, which no network learns"),
+    "huge": ("number", f"{HUGE_TEXT} or more, which no network learns"),
     "negative_variance": ("variance", "negative"),
     "zeros": ("byte", "zero where numbers belong"),
 }
