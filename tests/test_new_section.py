@@ -32,7 +32,7 @@ from yolotf.graphs.operations import Tensor
 """,
     "models": """
 from yolotf.models import build
-from yolotf.models.building import Builder, builds
+from yolotf.models.builder import Builder, builds
 from yolotf.models.registration import Layer, register
 from yolotf.models import variables
 """,

@@ -16,7 +16,7 @@ from yolotf.diagnosis import priors
 from yolotf.diagnosis import sections as _sections  # noqa: F401  registers the changes of sections
 from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.edit import INPUT, Edit, Option, edit_of
-from yolotf.diagnosis.editing import single_edits_of, spatial_options_of, usual_edits_of
+from yolotf.diagnosis.edit_registry import single_edits_of, spatial_options_of, usual_edits_of
 from yolotf.errors import YolotfError
 from yolotf.weights import layout
 from yolotf.weights.statistics import Run, runs_of

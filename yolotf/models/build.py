@@ -27,7 +27,7 @@ from yolotf.models.saved import read_model as read_model
 check_backend()
 
 from yolotf.models import sections as sections  # noqa: E402 (registers what builds them)
-from yolotf.models.building import BN_MOMENTUM, Builder  # noqa: E402
+from yolotf.models.builder import BN_MOMENTUM, Builder  # noqa: E402
 
 __all__ = [
     "BN_MOMENTUM",

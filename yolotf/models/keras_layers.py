@@ -10,7 +10,7 @@ from yolotf.models.activation_layers import (
     activation_layer,
     mish_of_small_numbers,
 )
-from yolotf.models.building import BN_MOMENTUM
+from yolotf.models.builder import BN_MOMENTUM
 from yolotf.models.convolution import convolve
 from yolotf.models.sections.antialiased import Blur
 from yolotf.models.sections.convolutional import (

@@ -10,7 +10,7 @@ from yolotf.darknet.roles import SCALES
 from yolotf.diagnosis import priors
 from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.edit import Edit, Option, edit_of
-from yolotf.diagnosis.editing import OptionValues, single_edits, spatial_options, usual_edits
+from yolotf.diagnosis.edit_registry import OptionValues, single_edits, spatial_options, usual_edits
 
 _SIZES = (1, 3, 5, 7, 2, 4, 9, 11, 6, 8, 10)
 

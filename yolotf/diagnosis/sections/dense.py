@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yolotf.darknet import cfg
 from yolotf.diagnosis.edit import Option
-from yolotf.diagnosis.editing import OptionValues, spatial_options
+from yolotf.diagnosis.edit_registry import OptionValues, spatial_options
 
 
 @spatial_options(cfg.Connected)

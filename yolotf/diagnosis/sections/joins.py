@@ -8,7 +8,7 @@ from yolotf.darknet import cfg
 from yolotf.diagnosis import priors
 from yolotf.diagnosis.channel_flow import ChannelFlow
 from yolotf.diagnosis.edit import Edit, Option, edit_of
-from yolotf.diagnosis.editing import single_edits, usual_edits
+from yolotf.diagnosis.edit_registry import single_edits, usual_edits
 
 
 @single_edits(cfg.Route)

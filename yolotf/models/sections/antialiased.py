@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from yolotf.darknet.sections import antialiased
 from yolotf.graphs.sections.antialiased import blur
-from yolotf.models.building import Build, Builder
+from yolotf.models.builder import Build, Builder
 from yolotf.models.registration import Layer, register
 
 

@@ -16,7 +16,7 @@ from yolotf.darknet.sections.antialiased import sharp
 from yolotf.graphs import convolution
 from yolotf.graphs.sections.convolutional import convolve_locally
 from yolotf.models import initial
-from yolotf.models.building import Builder, builds
+from yolotf.models.builder import Builder, builds
 from yolotf.models.convolution import binarized, convolve, explicit_padding, signs
 from yolotf.models.registration import Layer, initializers, layers, register
 from yolotf.models.sections.antialiased import blurred

@@ -7,7 +7,7 @@ from typing import Any
 
 from yolotf.darknet import cfg
 from yolotf.models import initial
-from yolotf.models.building import Builder, builds
+from yolotf.models.builder import Builder, builds
 from yolotf.models.registration import layers
 
 

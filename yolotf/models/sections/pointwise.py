@@ -13,7 +13,7 @@ from yolotf.darknet import cfg
 from yolotf.darknet.class_tree import tree_of
 from yolotf.graphs.sections import pointwise
 from yolotf.models import initial
-from yolotf.models.building import Builder, builds
+from yolotf.models.builder import Builder, builds
 from yolotf.models.registration import Layer, layers, register
 
 

@@ -15,7 +15,7 @@ from yolotf.graphs.frame_loop import run_in_order
 from yolotf.graphs.sections import recurrent
 from yolotf.models import initial
 from yolotf.models.activation_layers import activated
-from yolotf.models.building import BN_MOMENTUM, Builder, builds
+from yolotf.models.builder import BN_MOMENTUM, Builder, builds
 from yolotf.models.registration import Layer, layers, register
 from yolotf.models.sections.convolutional import FlexibleConv2D
 

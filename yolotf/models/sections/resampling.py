@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from yolotf.darknet import cfg
 from yolotf.graphs.sections import resampling
-from yolotf.models.building import Builder, builds
+from yolotf.models.builder import Builder, builds
 from yolotf.models.registration import Layer, layers, register
 from yolotf.models.sections.antialiased import blurred
 from yolotf.models.windows import Window
