@@ -211,3 +211,11 @@ def test_demo_detects_what_darknet_detects(tmp_path, capsys, demo_files):
             )
             changed = np.abs(undrawn - with_boxes).max(axis=2) > 64
             assert 0.002 < changed.mean() < 0.2
+
+
+@pytest.mark.parametrize("arguments", [["inspect"], ["check", "--cfg", "yolov4-tiny"]])
+def test_a_file_name_with_a_line_feed_begins_no_other_message(arguments, capsys):
+    assert cli.main([*arguments, "a\nyolotf: all is well"]) == 2
+    printed = capsys.readouterr()
+    assert "\nyolotf: all is well" not in printed.out + printed.err
+    assert "no such file" in printed.out + printed.err

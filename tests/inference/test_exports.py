@@ -12,8 +12,9 @@ import tensorflow as tf
 from support import helpers
 from support.cfgs import conv, net, yolo
 from support.exports import BODY, CLASSIFIER, HEAD, HEADS, assert_detections, exported, images
+from support.messages import refused
 from support.networks_of_sections import SECTIONS, SMALL
-from yolotf import Classifier, Detector, parse_cfg
+from yolotf import Classifier, Detector, convert, parse_cfg
 from yolotf.models.keras_module import keras
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,21 @@ def openvino_of(saved):
         return {output.any_name: values for output, values in compiled(pictures).items()}
 
     return run
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text elsewhere")
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_anything_is_written(tmp_path):
+    network = parse_cfg(net(32) + conv(18) + yolo(1, "4,4, 8,8, 16,16"))
+    weights = tmp_path / "a.weights"
+    helpers.write_weights(weights, network)
+    folder = tmp_path / os.fsdecode(b"\xff\xfe")
+    for write in (
+        lambda: Detector(network, weights).export(folder),
+        lambda: convert(weights, network, folder),
+    ):
+        with refused(OSError, errno=errno.EILSEQ, filename=str(folder)):
+            write()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.weights"]
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -356,6 +356,8 @@ def open_weights(
     """Opens the weights file; shows the progress of a download on a terminal."""
     with contextlib.ExitStack() as stack:
         if sources.url_of(weights) is None:
+            if "\n" in weights:  # a function would take it for the content of a file
+                require_file(weights)
             file = stack.enter_context(WeightsFile.open(weights))
         else:
             from yolotf.cli.progress import downloading  # imports rich

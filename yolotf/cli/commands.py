@@ -12,6 +12,7 @@ from yolotf.cli.messages import discard, say, shown
 from yolotf.errors import WeightsMismatch, with_install_advice
 from yolotf.files import read_files
 from yolotf.graphs.tf_errors import of_tensorflow
+from yolotf.text import escaped
 
 COMMANDS = {
     "demo": ("demo", "load the official yolov4-tiny.weights and detect in two photos"),
@@ -90,7 +91,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror[:1].lower() + error.strerror[1:]
         if error.filename is not None:
-            text = f"{os.fsdecode(error.filename)}: {text}"
+            name = escaped(os.fsdecode(error.filename))  # a line feed would begin another message
+            text = f"{name}: {text}"
         elif text.startswith("no usable temporary directory"):  # from Python's tempfile
             text += "; set TMPDIR to a folder that this user can write to"
     return shown(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -33,11 +35,17 @@ def check(folder: StrPath, *, overwrite: bool = True, inputs: Iterable[StrPath] 
 
     Raises:
         OSError: it is a file; or holds a SavedModel and `overwrite` is False; or holds one of the
-            inputs in place of a part of the SavedModel.
+            inputs in place of a part of the SavedModel; or its path is not UTF-8.
     """
-    return output_target.checked_target(
+    target = output_target.checked_target(
         folder, folder=True, overwrite=overwrite, inputs=inputs, parts=PARTS
     )
+    try:
+        os.fspath(target).encode()
+    except UnicodeEncodeError:
+        reason = "TensorFlow writes to paths in UTF-8 only; name another folder"
+        raise OSError(errno.EILSEQ, reason, os.fspath(target)) from None
+    return target
 
 
 @contextlib.contextmanager
