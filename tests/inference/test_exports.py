@@ -206,7 +206,7 @@ print(*answer["scores"][0, : int(answer["counts"][0])].numpy())
 
 
 def test_an_export_finds_the_same_where_xla_compiles_clusters(official_tiny, tmp_path):
-    """In a cluster, XLA would read the padding of results of unknown size as boxes."""
+    """In a cluster, XLA computes wrong indices of the boxes above the threshold."""
     detector = Detector(official_tiny.cfg, official_tiny.weights)
     detector.export(tmp_path / "1")
     flags = {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}

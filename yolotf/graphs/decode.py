@@ -208,15 +208,15 @@ find_detections = decode
 def refuse_xla() -> None:
     """Raises in a function that XLA compiles.
 
-    XLA pads results whose size is only known at run time, such as the indices of the boxes above
-    the threshold, and top_k then reads the padding as boxes (TensorFlow 2.16 to 2.21).
+    XLA computes wrong indices for a `tf.where` of a tensor whose size comes from another `tf.where`
+    (TensorFlow 2.21): here, of the scores of the boxes that are above the threshold.
 
     Raises:
         ValueError: the function has `jit_compile=True`, or runs on a TPU.
     """
     if tf_operations.is_compiled_by_xla():
         raise ValueError(  # AutoGraph keeps the type of Python's own errors only
-            "XLA would compute wrong boxes, since their number is only known at run time; leave "
+            "XLA would compute wrong boxes, as it cannot select from boxes it has selected; leave "
             "the detection out of the function with jit_compile=True, and compile the network alone"
         )
 
