@@ -184,10 +184,10 @@ def test_memory_for_an_image_of_many_labels_is_bounded():
     boxes = rng.uniform(0.01, 0.5, (20_000, 4))
     labels = np.column_stack([rng.integers(0, 3, 20_000), boxes])
     rows = np.column_stack([labels[:300, 0], rng.uniform(0.3, 1, 300), boxes[:300]])
-    found = detections(rows, (640, 480))
+    detected = detections(rows, (640, 480))
     tracemalloc.start()
     try:
-        score = evaluation.score([found], [picture(labels, difficult=labels)], NAMES)
+        score = evaluation.score([detected], [picture(labels, difficult=labels)], NAMES)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -447,7 +447,8 @@ def run_python(code, *arguments):
 
 
 FORKING = """
-    import os, signal, sys
+    import os, signal, sys, warnings
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     import numpy as np
     import yolotf
 

@@ -175,7 +175,7 @@ def test_a_traced_function_sees_the_new_weights(plain, weights, path_taken):
 
 
 IN_USER_CODE = r"(?s)(?<=\AValueError: )(in user code:.*ValueError: )?"
-"""What autograph puts before a message; not on every Python."""
+"""What autograph puts before a message."""
 
 
 @pytest.mark.parametrize("autograph", [True, False])

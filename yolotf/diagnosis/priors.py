@@ -22,7 +22,7 @@ TRAILING_REST = 2.0
 """Bytes that are not a whole float belong to no section, so something was appended."""
 PARTIAL = 2.0
 """A file that ends between two sections is what `darknet partial` writes: a backbone."""
-TRUNCATED = 13.0
+TRUNCATED = 9.5
 """A transfer that broke off, which it can do anywhere: a change of one option that explains the
 size exactly is likelier, even of the last section, whose values say nothing about it."""
 CUT_TOLERANCE = 12.0
