@@ -111,16 +111,18 @@ def test_what_is_no_whole_number_is_refused_where_one_is_needed(function, argume
 def test_what_is_no_number_is_refused_where_one_is_needed(function, argument, files):
     for value in NO_NUMBERS:
         if value is not None:
-            with pytest.raises(TypeError, match=f"{argument}=") as caught:
+            with pytest.raises(TypeError) as caught:
                 call(function, files, **{argument: value})
+            assert f"{argument}=" in str(caught.value)
             assert "\n" not in str(caught.value)
 
 
 @taking("flag")
 def test_text_and_other_numbers_are_no_switches(function, argument, files):
     for value in ("no", b"1", 2, 0.5, math.inf, [True], np.array([True, False])):
-        with pytest.raises(TypeError, match=f"{argument}="):
+        with pytest.raises(TypeError) as caught:
             call(function, files, **{argument: value})
+        assert f"{argument}=" in str(caught.value)
 
 
 def test_numbers_of_numpy_and_tensorflow_are_taken(files):
