@@ -63,6 +63,12 @@ def taking(kind):
             *(("detector", name) for name in ("agnostic", "letter_box", "bgr")),
             *(("save", "overwrite"), ("convert", "overwrite"), ("draw", "overwrite")),
             *(("function", "agnostic"), ("classifier", "bgr"), ("evaluate", "letter_box")),
+            *(("load", name) for name in ("strict", "by_name", "skip_mismatch", "cast", "verify")),
+            *(("convert", name) for name in ("any_size", "decode", "suppress", "float16")),
+            *(("convert", name) for name in ("reverse_outputs", "allow_inaccurate", "old_keras")),
+            *(("function", "any_size"), ("function_load", "verify"), ("function_load", "trace")),
+            *(("save", "fold_epsilon"), ("to_yolo", "scores"), ("draw", "labels")),
+            ("rows", "scan_all"),
         ],
     }
     return pytest.mark.parametrize(("function", "argument"), places[kind])
@@ -81,7 +87,7 @@ def call(function, files, **options):
             *classifier, files / "c.data", **options
         ),
         "convert": lambda: yolotf.convert(
-            weights, cfg, files / "out.onnx", suppress=True, **options
+            weights, cfg, files / "out.onnx", **{"suppress": True, **options}
         ),
         "build_model": lambda: yolotf.build_model(cfg, **options),
         "load": lambda: yolotf.load_darknet_weights(yolotf.build_model(cfg), weights, **options),
@@ -90,6 +96,9 @@ def call(function, files, **options):
         ),
         "diagnose": lambda: yolotf.diagnose(weights, cfg, **options),
         "inspect": lambda: yolotf.inspect(weights, cfg, **options),
+        "function_load": lambda: yolotf.build_function(cfg, weights).load(weights, **options),
+        "rows": lambda: yolotf.diagnose(weights, cfg).rows(**options),
+        "to_yolo": lambda: yolotf.Detector(cfg, weights)(image).to_yolo((8, 8), **options),
         "draw": lambda: yolotf.Detector(cfg, weights)(image).draw(
             image, **{"path": files / "out.png", **options}
         ),
@@ -115,6 +124,23 @@ def test_what_is_no_number_is_refused_where_one_is_needed(function, argument, fi
                 call(function, files, **{argument: value})
             assert f"{argument}=" in str(caught.value)
             assert "\n" not in str(caught.value)
+
+
+SIZED = {
+    "network": lambda size: yolotf.network("yolov4-tiny", size=size),
+    "parse_cfg": lambda size: yolotf.parse_cfg(DETECTOR, size=size),
+    "resized": lambda size: yolotf.parse_cfg(DETECTOR).resized(size),
+}
+
+
+@pytest.mark.parametrize("sized", SIZED.values(), ids=SIZED)
+def test_size_is_a_whole_number_or_two(sized):
+    wrong = ("64", "64x32", 64.0, True, (64, "64"), (True, 64), (64,), (64, 64, 3), {}, b"64")
+    for size in wrong:
+        with refused(TypeError):
+            sized(size)
+    for size in (64, np.int64(64), (64, 32), [64, np.int32(32)], np.array([64, 32])):
+        assert sized(size).input_shape[:2] == (64, 64 if np.ndim(size) == 0 else 32)
 
 
 @taking("flag")

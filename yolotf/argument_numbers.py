@@ -5,8 +5,14 @@ NumPy's scalars and arrays and tensors of one number are taken; `True` is not a 
 
 from __future__ import annotations
 
+import functools
 import operator
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def integer(name: str, value: Any) -> int:
@@ -66,3 +72,54 @@ def flag(name: str, value: Any) -> bool:
     if isinstance(value, int) and value in (0, 1):
         return value == 1
     raise TypeError(f"{name}={value!r:.80} must be True or False")
+
+
+def flags_checked(*names: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Decorates a function to take its keyword arguments `names` as `flag` does."""
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def call(*arguments: _P.args, **options: _P.kwargs) -> _R:
+            for name in options.keys() & set(names):
+                options[name] = flag(name, options[name])
+            return function(*arguments, **options)
+
+        return call
+
+    return decorate
+
+
+def height_and_width(
+    size: Any, example: Callable[[str], str] = "size={}".format
+) -> tuple[int, int]:
+    """Returns `size` as (height, width).
+
+    Args:
+        size: a whole number, or two.
+        example: the correct call, for errors, with this text as the size.
+
+    Raises:
+        TypeError: it is neither a whole number nor a pair of them.
+    """
+    try:
+        pair = (size, size) if isinstance(size, str | bytes) else tuple(size)
+    except TypeError:
+        pair = (size, size)
+    try:
+        height, width = (integer("size", pixels) for pixels in pair)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"size must be a number or two, as {example(_intended(size))}; not {size!r:.80}"
+        ) from None
+    return height, width
+
+
+def _intended(size: Any) -> str:
+    """Returns what a size of a wrong type was probably meant to be."""
+    text = size if isinstance(size, str) else ""
+    if written := re.fullmatch(r"\s*(\d+)\s*(?:[xX*,]\s*(\d+)\s*)?", text):
+        width, height = written.groups()
+        return f"({height}, {width}), height first" if height else str(width)
+    if isinstance(size, float) and size.is_integer():
+        return str(int(size))
+    return "416, or (height, width)"

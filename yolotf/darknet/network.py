@@ -443,9 +443,10 @@ def resolve(
             line=net.line,
         )
     if size is not None:
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = argument_numbers.height_and_width(size)
         net = net.with_option("height", height).with_option("width", width)
     if channels is not None:
+        channels = argument_numbers.integer("channels", channels)
         net = net.with_option("channels", channels)
     # A stock network has no cfg file whose lines messages could name.
     resolver = Resolver(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from yolotf._public import public
+from yolotf.argument_numbers import flags_checked
 from yolotf.darknet import cfg
 from yolotf.darknet.dialects import Dialect
 from yolotf.darknet.stock import as_network
@@ -87,6 +88,7 @@ class Diagnosis:
         """All sections, with their status and statistics of their arrays in the file."""
         return tuple(self.rows())
 
+    @flags_checked("scan_all")
     def rows(self, *, scan_all: bool = False) -> Iterator[LayerRow]:
         """Yields `layers`; with `scan_all`, with statistics after the divergence too."""
         divergence = self.first_divergence

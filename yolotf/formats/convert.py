@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from yolotf import errors
 from yolotf._public import also_named, public, renamed
+from yolotf.argument_numbers import flags_checked
 from yolotf.darknet import stock
 from yolotf.darknet.cfg import Network
 from yolotf.darknet.cfg import Source as CfgSource
@@ -104,6 +105,10 @@ class Conversion:
 @also_named(cfg="network")
 @renamed(names="class_names", batch="batch_size")
 @read_files.remembered()
+@flags_checked(
+    *("any_size", "reverse_outputs", "decode", "float16", "int8_only", "allow_inaccurate"),
+    *("old_keras", "suppress"),
+)
 def convert(
     weights: WeightsSource,
     network: Network | CfgSource,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from yolotf.argument_numbers import flags_checked
 from yolotf.darknet import cfg
 from yolotf.darknet.graph_checks import check_stateless, output_layers
 from yolotf.errors import TensorFlowVersionError, YolotfError
@@ -176,6 +177,7 @@ class FoldedNetwork:
         """Whether TensorFlow's graph optimizer (Grappler) cannot improve the graph."""
         return not self._optimized
 
+    @flags_checked("verify", "contents_disposable")
     def load(
         self,
         weights: WeightsSource,

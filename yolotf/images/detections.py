@@ -245,6 +245,7 @@ class Detections:
             ]
         }
 
+    @argument_numbers.flags_checked("scores")
     def to_yolo(self, size: tuple[int, int], *, scores: bool = False) -> str:
         """Returns Darknet's labels: a line for each box, `class x y width height`.
 
@@ -315,6 +316,7 @@ class Detections:
             data={"class_name": np.array(self.labels, dtype=str)},
         )
 
+    @argument_numbers.flags_checked("labels")
     def draw(
         self,
         image: ImageLike,

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from yolotf._public import public
+from yolotf.argument_numbers import flags_checked
 from yolotf.darknet import cfg, graph_checks
 from yolotf.darknet.class_names import Names, class_names_for
 from yolotf.darknet.decoding import check_heads
@@ -106,6 +107,7 @@ class InferenceFunction:
         shapes = [head.input_shape for head in self.network.heads]
         return max(self.network.input_shape.height // shape.height for shape in shapes)
 
+    @flags_checked("trace")
     def load(
         self,
         weights: WeightsSource,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal, cast, overload
 
 from yolotf._public import public, renamed
+from yolotf.argument_numbers import flags_checked
 from yolotf.darknet import cfg, stock
 from yolotf.darknet.class_names import Names
 from yolotf.darknet.detection_options import DetectionOptions, Only, Resize
@@ -67,6 +68,7 @@ def build_function(
 
 @public
 @renamed(names="class_names", score="score_threshold", iou="iou_threshold")
+@flags_checked("any_size")
 def build_function(
     network: cfg.Network | cfg.Source,
     weights: WeightsSource,

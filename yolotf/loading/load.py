@@ -9,6 +9,7 @@ from typing import Any
 
 from yolotf import errors, text
 from yolotf._public import also_named, public
+from yolotf.argument_numbers import flags_checked
 from yolotf.darknet.cfg import Network, Source
 from yolotf.darknet.graph_checks import BN_EPSILON
 from yolotf.files import sources
@@ -108,6 +109,7 @@ class LoadReport:
 @forbid_in_tf_function
 @also_named(weights_file="weights", cfg="network")
 @check_model_and_weights
+@flags_checked("strict", "by_name", "skip_mismatch", "cast", "verify")
 def load_darknet_weights(
     model: KerasModel,
     weights: WeightsSource,

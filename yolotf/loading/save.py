@@ -41,6 +41,7 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 @public
 @renamed(file="weights")
 @forbid_in_tf_function
+@argument_numbers.flags_checked("fold_epsilon")
 def save_darknet_weights(
     model: KerasModel,
     weights: StrPath,

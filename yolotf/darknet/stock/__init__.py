@@ -16,6 +16,7 @@ import numbers
 import re
 from pathlib import Path
 
+from yolotf import argument_numbers
 from yolotf._public import public
 from yolotf.darknet import cfg
 from yolotf.darknet.dialects import Dialect, check_dialect
@@ -85,7 +86,9 @@ def network(
             )
     if size is None:
         size = stock.size
-    height, width = _height_and_width(name, size)
+    height, width = argument_numbers.height_and_width(
+        size, lambda correct: f"network({name!r}, size={correct})"
+    )
     _check_multiples(stock, height, width)
     net = builder.Builder(classes)
     stock.build(net)
@@ -146,32 +149,6 @@ def _check_counts(name: str, classes: object, channels: object) -> None:
         raise TypeError(
             f"channels must be a count, as network({name!r}, channels=3), not {channels!r:.80}"
         )
-
-
-def _height_and_width(name: str, size: object) -> tuple[int, int]:
-    """Returns `size` as (height, width).
-
-    Raises:
-        TypeError: it is neither a whole number nor a pair of them.
-    """
-    if _is_int(size):
-        return int(size), int(size)  # type: ignore[call-overload]
-    pair = size if isinstance(size, (list, tuple)) else ()
-    if len(pair) == 2 and all(map(_is_int, pair)):
-        return int(pair[0]), int(pair[1])
-    written = (
-        re.fullmatch(r"\s*(\d+)\s*(?:[xX*,]\s*(\d+)\s*)?", size) if isinstance(size, str) else None
-    )
-    if written:
-        width, height = written.groups()
-        correct = f"({height}, {width}), height first" if height else width
-    elif isinstance(size, float) and size.is_integer():
-        correct = str(int(size))
-    else:
-        correct = "416, or (height, width)"
-    raise TypeError(
-        f"size must be a number or two, as network({name!r}, size={correct}); not {size!r:.80}"
-    )
 
 
 def as_network(
