@@ -29,6 +29,15 @@ def integer(name: str, value: Any) -> int:
         raise TypeError(f"{name}={value!r:.80} must be a whole number") from None
 
 
+def is_integer(value: Any) -> bool:
+    """Returns whether `integer` takes the value."""
+    try:
+        integer("", value)
+    except TypeError:
+        return False
+    return True
+
+
 def count(name: str, value: Any, *, most: int | None = None) -> int:
     """Returns a whole number of at least 1.
 

@@ -12,7 +12,6 @@ it added, counted from 0 after `[net]` as Darknet counts, and later layers name 
 from __future__ import annotations
 
 import difflib
-import numbers
 import re
 from pathlib import Path
 
@@ -132,20 +131,16 @@ def _check_multiples(stock: builder.Stock, height: int, width: int) -> None:
             )
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
 def _check_counts(name: str, classes: object, channels: object) -> None:
     """Raises TypeError unless both are whole numbers; the message shows the call that was meant."""
-    if classes is not None and not _is_int(classes):
+    if classes is not None and not argument_numbers.is_integer(classes):
         advice = "a count; names go to Detector(..., class_names=...)"
         if isinstance(classes, (list, tuple)):
             advice = f"a count, as network({name!r}, classes={len(classes)})"
         elif isinstance(classes, str) and (count := whole_number(classes.strip())) is not None:
             advice = f"a count, as network({name!r}, classes={count})"
         raise TypeError(f"classes must be {advice}, not {classes!r:.80}")
-    if not _is_int(channels):
+    if not argument_numbers.is_integer(channels):
         raise TypeError(
             f"channels must be a count, as network({name!r}, channels=3), not {channels!r:.80}"
         )
