@@ -8,34 +8,11 @@ import numpy as np
 import pytest
 
 import yolotf
+from support.cfgs import conv, net, normalized, yolo
 from support.messages import said
 from yolotf.cli import commands as cli
 
-CFG = """[net]
-width=16
-height=16
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=4
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-filters=18
-size=1
-stride=1
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=1,1,2,2,3,3
-classes=1
-num=3
-"""
+CFG = net(16) + normalized(4, 3, stride=2) + conv(18) + yolo(1, "1,1,2,2,3,3")
 BACKBONE_FLOATS = 4 * 4 + 4 * 3 * 9
 
 

@@ -7,60 +7,19 @@ import numpy as np
 import pytest
 
 import yolotf
+from support.cfgs import conv, net, normalized, section, yolo
 from support.messages import refused
 from yolotf.cli import __main__ as cli
 
-DETECTOR = """[net]
-width=32
-height=32
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=32
-size=3
-stride=2
-pad=1
-activation=leaky
-
-[convolutional]
-filters=21
-size=1
-stride=1
-activation=linear
-
-[yolo]
-mask=0,1,2
-anchors=1,1,2,2,3,3
-classes=2
-num=3
-"""
-CLASSIFIER = """[net]
-width=8
-height=8
-channels=3
-
-[convolutional]
-batch_normalize=1
-filters=32
-size=3
-stride=1
-pad=1
-activation=leaky
-
-[convolutional]
-filters=40
-size=1
-stride=1
-activation=linear
-
-[avgpool]
-
-[softmax]
-
-[cost]
-type=sse
-"""
+DETECTOR = net(32) + normalized(32, 3, stride=2) + conv(21) + yolo(2, "1,1,2,2,3,3")
+CLASSIFIER = (
+    net(8)
+    + normalized(32, 3)
+    + conv(40)
+    + section("avgpool")
+    + section("softmax")
+    + section("cost", type="sse")
+)
 CALL = re.compile(r"yolotf\.load_darknet_weights\(.*\)(?=;|$)")
 
 
@@ -191,9 +150,7 @@ def test_a_backbone_leaves_the_layers_beyond_its_end(files, by_name, network, cl
 def test_a_backbone_still_refuses_names_that_only_the_model_has(files):
     trained = yolotf.build_model("detector.cfg")
     yolotf.save_darknet_weights(trained, "detector.conv.1", upto=1)
-    more = DETECTOR.replace(
-        "\n[yolo]", "\n[convolutional]\nfilters=21\nactivation=linear\n\n[yolo]"
-    )
+    more = DETECTOR.replace("[yolo]", conv(21) + "[yolo]")
     model = yolotf.build_model(more)
     with refused(yolotf.ModelMismatchError):
         yolotf.load_darknet_weights(model, "detector.conv.1", network="detector.cfg", by_name=True)
