@@ -121,8 +121,8 @@ _SHORT_TYPES = {"convolutional": "conv"}
 class Layer:
     """A resolved section after `[net]`.
 
-    Its classes are dataclasses that inherit `==`, `hash` and `repr`: to have them compiled for each
-    of forty classes takes longer than any other part of importing yolotf.
+    Its subclasses are dataclasses that inherit `==`, `hash` and `repr`: compiling these methods for
+    each of them would make importing yolotf about a tenth slower.
 
     Attributes:
         index: number of the section, from 0 after `[net]`; `route` and `shortcut` refer to it.
