@@ -353,7 +353,7 @@ _ICO = b"\0\0\1\0"
 
 
 def _check_format(image: Image.Image, name: str) -> None:
-    """Raises UnboundedError, before it is decoded, for an image of unbounded costs."""
+    """Raises UnboundedError, before it is decoded, if decoding has no known limit."""
     if reason := _REFUSED_FORMATS.get(image.format or ""):
         raise UnboundedError(printable(f"{name}: {reason}"))
     if any(tile.codec_name == "fits_gzip" for tile in getattr(image, "tile", ())):
@@ -365,7 +365,7 @@ def _check_format(image: Image.Image, name: str) -> None:
             raise UnboundedError(
                 printable(
                     f"{name}: a JPEG of {scans:,} scans, at most {_MAX_SCANS} are decoded; save it "
-                    "anew"
+                    "as a baseline JPEG"
                 )
             )
 
